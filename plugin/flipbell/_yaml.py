@@ -1,0 +1,302 @@
+"""Positioned YAML: nodes read into typed values, every mistake kept with its line and column."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG = "tag:yaml.org,2002:"
+MAX_BYTES = 1 << 20
+_MAX_DEPTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A mistake in the configuration: where it is and what was expected.
+
+    A warning leaves its channel at work.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+    is_warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        kind = "warning: " if self.is_warning else ""
+        return (
+            f"{place}: {kind}{self.key}: {self.message}" if self.key else f"{place}: {self.message}"
+        )
+
+
+class Problems:
+    """Collects the problems of one file, each once."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.found: dict[Problem, None] = {}
+        self.errors = 0  # how often one was found, though it is kept once
+
+    def add(
+        self, node: yaml.Node | None, key: str, message: str, *, is_warning: bool = False
+    ) -> None:
+        """Add a problem at a node, or of the whole file."""
+        mark = node.start_mark if node is not None else None
+        line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
+        self.errors += not is_warning
+        self.found[Problem(self.file, line, column, key, message, is_warning)] = None
+
+    def at(self, line: int, column: int, message: str) -> None:
+        """Add a problem at a place that has no node."""
+        self.errors += 1
+        self.found[Problem(self.file, line, column, "", message)] = None
+
+
+def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
+    """Return the mapping that a file holds; None where it is empty or was found to be broken."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        column = error.start - content.rfind(b"\n", 0, error.start)
+        problems.at(line, column, f"expected UTF-8, got byte 0x{content[error.start]:02x}")
+        return None
+    try:
+        if not _is_plain(text, problems):
+            return None
+        node = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problems.at(line, column, f"not valid YAML: {error.problem or error.context}")
+        return None
+    except yaml.YAMLError as error:
+        problems.at(1, 1, f"not valid YAML: {str(error).splitlines()[0]}")
+        return None
+    if node is None:
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        problems.add(node, "", f"expected a mapping with `channels:`, got {describe(node)}")
+        return None
+    return node
+
+
+def _is_plain(text: str, problems: Problems) -> bool:
+    """Refuse what could grow without bound, before a tree is built of it."""
+    depth = documents = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        mark = event.start_mark
+        place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+            problems.at(*place, "anchors and aliases (& and *) are not allowed; use `defaults:`")
+            return False
+        if isinstance(event, yaml.DocumentStartEvent):
+            documents += 1
+            if documents > 1:
+                problems.at(*place, "expected one document, got a second one after `---`")
+                return False
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_DEPTH:
+                problems.at(*place, f"nested deeper than {_MAX_DEPTH} levels")
+                return False
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return True
+
+
+def describe(node: yaml.Node) -> str:
+    """Say what a node is, in the words of an error."""
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    kind = kind_of(node)
+    if kind == "null":
+        return "nothing"
+    return repr(_short(node.value)) if kind == "str" else f"{_short(node.value)} ({_KINDS[kind]})"
+
+
+_KINDS = {
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+    "timestamp": "a date",
+    "merge": "a merge key",
+    "value": "a `=`",
+    "binary": "binary",
+}
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004  fits a line
+
+
+def kind_of(node: yaml.Node) -> str:
+    """Return what YAML takes a scalar for: str, int, bool, null, and so on."""
+    kind = str(node.tag).removeprefix(_TAG)
+    return kind if kind in _KINDS or kind in ("str", "null") else "binary"
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return `, did you mean 'x'?` where one of the choices is close."""
+    close = difflib.get_close_matches(word.lower(), list(choices), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+class Section:
+    """A mapping that is read key by key; what it lacks may stand in *fallback*."""
+
+    def __init__(
+        self,
+        problems: Problems,
+        key: str,
+        node: yaml.MappingNode,
+        fallback: Section | None = None,
+    ) -> None:
+        self.problems = problems
+        self.key = key
+        self.node = node
+        self.fallback = fallback
+        self._known: set[str] = set()
+        self._entries: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        for name_node, value in node.value:
+            self._enter(name_node, value)
+
+    def _enter(self, name_node: yaml.Node, value: yaml.Node) -> None:
+        if not isinstance(name_node, yaml.ScalarNode):
+            self.problems.add(name_node, self.key, f"expected a name, got {describe(name_node)}")
+            return
+        name = name_node.value
+        if name in self._entries:
+            first = self._entries[name][0].start_mark.line + 1
+            self.problems.add(name_node, self.path(name), f"given before, on line {first}")
+            return
+        self._entries[name] = (name_node, value)
+
+    def path(self, name: str) -> str:
+        """Return a key's full name, as in `channels.ops.notify`."""
+        return f"{self.key}.{name}" if self.key else name
+
+    def names(self) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """Yield each key with its node and its value's; all count as known."""
+        for name, (name_node, value) in self._entries.items():
+            self._known.add(name)
+            yield name, name_node, value
+
+    def own(self, name: str) -> yaml.Node | None:
+        """Return a key's value as given here, whatever the fallback says."""
+        self._known.add(name)
+        if self.fallback is not None:
+            self.fallback.own(name)  # known there as well
+        return self._entries.get(name, (None, None))[1]
+
+    def home_of(self, name: str) -> Section | None:
+        """Return the section that gives a key: this one or its fallback."""
+        if self.own(name) is not None:
+            return self
+        return self.fallback.home_of(name) if self.fallback else None
+
+    def given(self, name: str) -> yaml.Node | None:
+        """Return a key's value, given here or in the fallback."""
+        home = self.home_of(name)
+        return home.own(name) if home else None
+
+    def problem(self, name: str, message: str, node: yaml.Node | None = None) -> None:
+        """Add a problem with a key, where its value stands or at the given node."""
+        home = self.home_of(name) or self
+        home.problems.add(node or home.own(name) or home.node, home.path(name), message)
+
+    def warn(self, name: str, message: str) -> None:
+        """Add a warning about a key."""
+        home = self.home_of(name) or self
+        home.problems.add(home.own(name) or home.node, home.path(name), message, is_warning=True)
+
+    def _scalar(self, name: str, kinds: Sequence[str], expected: str) -> str | None:
+        node = self.given(name)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.ScalarNode) or kind_of(node) not in kinds:
+            hint = (
+                "; put it in quotes" if "str" in kinds and isinstance(node, yaml.ScalarNode) else ""
+            )
+            self.problem(name, f"expected {expected}, got {describe(node)}{hint}")
+            return None
+        return str(node.value)
+
+    def text(self, name: str, expected: str = "text") -> str | None:
+        """Return a text; a plain decimal number counts as one, as room ids are written so."""
+        value = self._scalar(name, ("str", "int"), expected)
+        if value is None:
+            return None
+        node = self.given(name)
+        is_number = node is not None and kind_of(node) == "int"
+        if is_number and not (value.isdecimal() and (value == "0" or value[0] != "0")):
+            self.problem(name, f"YAML reads {value} as another number; put it in quotes")
+            return None
+        if value == "":
+            self.problem(name, f"expected {expected}, got an empty one")
+            return None
+        return value
+
+    def integer(self, name: str, *, least: int, most: int) -> int | None:
+        """Return a whole number."""
+        expected = f"a whole number from {least} to {most}"
+        value = self._scalar(name, ("int",), expected)
+        if value is None:
+            return None
+        if not value.removeprefix("-").isdecimal() or not least <= int(value[:20]) <= most:
+            self.problem(name, f"expected {expected}, got {_short(value)}")
+            return None
+        return int(value)
+
+    def number(self, name: str, *, least: float, most: float) -> float | None:
+        """Return a number."""
+        expected = f"a number from {least:g} to {most:g}"
+        value = self._scalar(name, ("int", "float"), expected)
+        try:
+            number = None if value is None else float(value)
+        except ValueError:
+            number = float("nan")
+        if number is None or least <= number <= most:
+            return number
+        self.problem(name, f"expected {expected}, got {_short(str(value))}")
+        return None
+
+    def one_of(self, name: str, choices: Sequence[str]) -> str | None:
+        """Return one of the given words."""
+        value = self._scalar(name, ("str",), listed(choices))
+        if value is None or value in choices:
+            return value
+        hint = suggestion(value, choices)
+        self.problem(name, f"expected {listed(choices)}, got {_short(value)!r}{hint}")
+        return None
+
+    def refuse_unknown(self) -> None:
+        """Add a problem for each key that nobody asked for."""
+        for name, (name_node, _) in self._entries.items():
+            if name not in self._known:
+                hint = suggestion(name, self._known) or f", expected {listed(sorted(self._known))}"
+                self.problems.add(name_node, self.path(name), f"unknown key{hint}")
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def flag(node: yaml.Node) -> bool | None:
+    """Return a YAML boolean, or None for anything else."""
+    if isinstance(node, yaml.ScalarNode) and kind_of(node) == "bool":
+        return str(node.value).lower() in ("true", "yes", "on")
+    return None

@@ -1,0 +1,88 @@
+"""flipbell's own JSON: one result, or a list of them.
+
+    {"host": "web-01", "check": "disk", "status": "CRITICAL", "output": "…",
+     "occurred_at": "2026-11-23T02:00:00Z"}
+
+*host* is this host unless given, *occurred_at* now; the latter may be a number of seconds since
+the epoch. The status may be an exit status.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from flipbell.agents import FormatError
+from flipbell.model import CheckResult, Status
+
+if TYPE_CHECKING:
+    from flipbell.agents import Given
+
+KEYS = ("host", "check", "status", "output", "occurred_at")
+
+
+def read(given: Given) -> list[CheckResult]:
+    """Read the results on stdin; options fill in what they lack."""
+    value = parse(given.read_stdin())
+    items = value if isinstance(value, list) else [value]
+    return [
+        result(item, given.now, host=given.host or given.this_host, check=given.check)
+        for item in items
+    ]
+
+
+def parse(content: bytes) -> object:
+    """Parse JSON. Raises FormatError."""
+    try:
+        value: object = json.loads(content.decode("utf-8", "replace"))
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise FormatError(f"expected JSON, got none: {error.msg} at {place}") from None
+    except (RecursionError, ValueError):
+        raise FormatError("JSON that is nested too deep or holds too long a number") from None
+    return value
+
+
+def result(item: object, now: float, *, host: str, check: str | None = None) -> CheckResult:
+    """Read one result. Raises FormatError."""
+    if not isinstance(item, dict):
+        raise FormatError("expected an object with check and status")
+    unknown = sorted(str(key) for key in item if key not in (*KEYS, "id"))
+    if unknown:
+        raise FormatError(f"unknown key {unknown[0]!r}, expected {', '.join(KEYS)}")
+    name = _text(item, "check", check or "")
+    if not name:
+        raise FormatError("check: expected a name")
+    if "status" not in item:
+        raise FormatError("status: expected OK, WARNING, CRITICAL, UNKNOWN or a number")
+    try:
+        status = Status.parse(item["status"])
+    except ValueError as error:
+        raise FormatError(f"status: {error}") from None
+    return CheckResult(
+        _text(item, "host", host) or host, name, status, _text(item, "output", ""), _time(item, now)
+    )
+
+
+def _text(item: dict[str, object], key: str, default: str) -> str:
+    value = item.get(key, default)
+    if not isinstance(value, str):
+        raise FormatError(f"{key}: expected text, got {value!r}")
+    return value
+
+
+def _time(item: dict[str, object], now: float) -> float:
+    value = item.get("occurred_at")
+    if value is None:
+        return now
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    try:
+        moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
+    except ValueError:
+        raise FormatError(
+            f"occurred_at: expected 2026-11-23T02:00:00Z or seconds since the epoch, got {value!r}"
+        ) from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

@@ -1,0 +1,37 @@
+"""Channel types: how a room is configured and how a notification is delivered to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from flipbell._yaml import Section
+    from flipbell.model import Channel, Notification, Outcome
+
+
+class Sender(Protocol):
+    """Delivers to one channel; used by one thread at a time."""
+
+    def send(self, notification: Notification) -> Outcome:
+        """Deliver, or say why not. Never raises for what the network or the room does."""
+        ...
+
+    def ask(self) -> Outcome:
+        """Ask the room whether it would take notifications, without sending one."""
+        ...
+
+
+class ChannelType(Protocol):
+    """A kind of room. The courier calls it; see `flipbell_channel_types`."""
+
+    def read(self, section: Section) -> object:
+        """Read the keys of this type into the channel's `settings`; add problems to the section."""
+        ...
+
+    def room(self, channel: Channel) -> str:
+        """Name the room, so that channels which share it share its limits. No token in it."""
+        ...
+
+    def open(self, channel: Channel) -> Sender:
+        """Return what delivers to the channel. Must not touch the network yet."""
+        ...

@@ -1,0 +1,369 @@
+"""HipChat: the v2 room notification, `POST /v2/room/{id or name}/notification`.
+
+What the API expects is in the specification that Atlassian published for HipChat Server
+(developer.atlassian.com/server/hipchat) and in the JSON Schema of Jenkins' HipChat plugin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from flipbell.model import Outcome, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import requests
+
+    from flipbell._yaml import Section
+    from flipbell.model import Channel, Notification
+
+MESSAGE_LIMIT = 10_000  # characters
+SENDER_LIMIT = 64
+COLORS = ("yellow", "green", "red", "purple", "gray", "random")
+_ROOM_LIMIT = 100
+_ERROR_LIMIT = 65536  # bytes read of an answer
+_IDLE_LIMIT = 4.0  # seconds; an older connection may have been closed just as a request starts
+_TOKEN_LIMIT = 4096
+
+_DELIVERED = 204
+_ASKED = 202
+_BUSY = (429, 503)
+_UNKNOWN = (500, 502, 504)
+_REFUSED = (400, 413, 422)
+_ADVICE = {
+    401: "the token is not accepted; use a Room Notification Token of this room (not of API v1)",
+    403: "the token may not send here; it needs the scope send_notification for this room",
+    404: "no such room; check `room` (Room API ID, or the exact name) and `url`",
+    405: "not a HipChat v2 API, or one that was shut down; check `url`",
+}
+
+
+class TokenError(Exception):
+    """The token cannot be had; the message names where it was looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Where a room's token is: read at each use, so that a new one is used at once."""
+
+    file: str | None = None
+    variable: str | None = None
+    inline: str | None = field(default=None, repr=False)
+
+    def read(self, environ: Mapping[str, str]) -> str:
+        """Return the token. Raises TokenError."""
+        if self.file is not None:
+            return _checked(_read_token(self.file), f"token_file {self.file}")
+        if self.variable is not None:
+            if self.variable not in environ:
+                raise TokenError(f"token_env {self.variable}: not set for the courier")
+            return _checked(environ[self.variable], f"token_env {self.variable}")
+        return _checked(self.inline or "", "token")
+
+
+def _read_token(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read(_TOKEN_LIMIT).removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise TokenError(f"token_file {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TokenError(f"token_file {path}: expected ASCII") from None
+
+
+def _checked(token: str, source: str) -> str:
+    if not token:
+        raise TokenError(f"{source}: empty")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise TokenError(f"{source}: a token has no spaces, control or non-ASCII characters")
+    return token
+
+
+@dataclass(frozen=True, slots=True)
+class HipChatSettings:
+    """How a HipChat room is reached; *timeout* in seconds, for connecting and for each answer."""
+
+    url: str
+    room: str
+    token: Token
+    timeout: float = 10.0
+    verify: bool | str = True
+    proxy: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of the room's notifications; it holds no token."""
+        return f"{self.url}/v2/room/{quote(self.room, safe='')}/notification"
+
+
+class HipChat:
+    """The channel type `hipchat`."""
+
+    def read(self, section: Section) -> HipChatSettings | None:
+        """Read url, room, token, timeout, verify and proxy."""
+        url, room, token = _url(section), _room(section), _token(section)
+        timeout = section.number("timeout", least=0.1, most=120)
+        verify = _verify(section)
+        proxy = _proxy(section)
+        if url is None or room is None or token is None:
+            return None
+        return HipChatSettings(url, room, token, timeout or 10.0, verify, proxy)
+
+    def room(self, channel: Channel) -> str:
+        """Return the room's URL."""
+        return _settings(channel).endpoint
+
+    def open(self, channel: Channel) -> HipChatSender:
+        """Return a sender with a connection of its own."""
+        return HipChatSender(_settings(channel))
+
+
+def _settings(channel: Channel) -> HipChatSettings:
+    assert isinstance(channel.settings, HipChatSettings)
+    return channel.settings
+
+
+def _url(section: Section) -> str | None:
+    value = section.text("url", "your HipChat server, as in https://hipchat.example.com")
+    if value is None:
+        if section.given("url") is None:
+            section.problem("url", "required: your HipChat server, as https://hipchat.example.com")
+        return None
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or not value.isprintable() or " " in value:
+        section.problem("url", f"expected http:// or https:// and a host, got {value!r}")
+        return None
+    if parts.username or parts.password or parts.query or parts.fragment:
+        section.problem("url", "expected no user, password, ? or # in it")
+        return None
+    return value.rstrip("/").removesuffix("/v2").rstrip("/")
+
+
+def _room(section: Section) -> str | None:
+    value = section.text("room", "a Room API ID or a room's name")
+    if value is None:
+        if section.given("room") is None:
+            section.problem("room", "required: the Room API ID, or the room's name")
+        return None
+    if value in (".", "..") or len(value) > _ROOM_LIMIT or not value.isprintable():
+        section.problem("room", f"expected a Room API ID or a room's name, got {value[:40]!r}")
+        return None
+    return value
+
+
+def _token(section: Section) -> Token | None:
+    homes = {name: section.home_of(name) for name in ("token_file", "token_env", "token")}
+    given = [name for name, home in homes.items() if home is section]
+    given = given or [name for name, home in homes.items() if home]
+    if not given:
+        section.problem("token_file", "required: a file that holds the token (or token_env: NAME)")
+        return None
+    if len(given) > 1:
+        section.problem(given[1], f"expected one token, got {' and '.join(given)}")
+        return None
+    name = given[0]
+    value = section.text(name, "a token" if name == "token" else "a name")
+    if value is None:
+        return None
+    if name == "token":
+        section.warn("token", "readable by all who can read this file; token_file keeps it apart")
+        return Token(inline=value)
+    if name == "token_env":
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            section.problem(name, f"expected the name of an environment variable, got {value!r}")
+            return None
+        return Token(variable=value)
+    if not os.path.isabs(value):
+        section.problem(name, f"expected an absolute path, got {value!r}")
+        return None
+    return Token(file=value)
+
+
+def _verify(section: Section) -> bool | str:
+    from flipbell._yaml import flag
+
+    node = section.given("verify")
+    if node is None or flag(node) is True:
+        return True
+    if flag(node) is False:
+        section.warn(
+            "verify", "certificates are not checked: anybody in between can read the token"
+        )
+        return False
+    value = section.text("verify", "true, false or a CA file")
+    if value is not None and not os.path.isabs(value):
+        section.problem(
+            "verify", f"expected true, false or the absolute path of a CA file: {value!r}"
+        )
+    return value or True
+
+
+def _proxy(section: Section) -> str | None:
+    value = section.text("proxy", "a proxy, as in http://proxy.example.com:3128")
+    if value is not None and urlsplit(value).scheme not in ("http", "https"):
+        section.problem("proxy", f"expected http:// or https:// and a host, got {value!r}")
+    return value
+
+
+class HipChatSender:
+    """Posts to one room, one request at a time."""
+
+    def __init__(self, settings: HipChatSettings) -> None:
+        self._settings = settings
+        self._session: requests.Session | None = None
+        self._used = 0.0
+
+    def send(self, notification: Notification) -> Outcome:
+        """Post a notification; 204 is the only success."""
+        body = {
+            "message": notification.message,
+            "message_format": notification.format,
+            "color": notification.color,
+            "notify": notification.notify,
+            "from": notification.sender[:SENDER_LIMIT],
+        }
+        return self._post(body, {}, _DELIVERED)
+
+    def ask(self) -> Outcome:
+        """Post with `auth_test=true`, which the server checks and does not carry out."""
+        return self._post({"message": "auth test"}, {"auth_test": "true"}, _ASKED)
+
+    def _post(self, body: Mapping[str, Any], query: dict[str, str], success: int) -> Outcome:
+        import requests
+
+        try:
+            token = self._settings.token.read(os.environ)
+            with self._open().post(
+                self._settings.endpoint,
+                params=query,
+                data=json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                timeout=self._settings.timeout,
+                allow_redirects=False,
+                stream=True,  # an answer without end is read no further than we look
+            ) as answer:
+                content = answer.raw.read(_ERROR_LIMIT, decode_content=True) or b""
+        except TokenError as error:
+            return Outcome(Verdict.PAUSE, str(error))
+        except (requests.RequestException, OSError, ValueError) as error:
+            self._close()
+            return judge_failure(error)
+        except Exception as error:  # noqa: BLE001  urllib3's own, while the answer is read
+            self._close()
+            return Outcome(Verdict.UNKNOWN, f"the answer broke off ({type(error).__name__})")
+        self._used = time.monotonic()
+        return judge(answer.status_code, answer.headers, content, time.time(), success)
+
+    def _open(self) -> requests.Session:
+        import requests
+
+        if time.monotonic() - self._used > _IDLE_LIMIT:
+            self._close()
+        if self._session is None:
+            self._session = requests.Session()
+            self._session.trust_env = False  # neither netrc nor proxies that nobody wrote down
+            self._session.verify = self._settings.verify
+            if self._settings.proxy is not None:
+                proxy = self._settings.proxy
+                self._session.proxies = {"http": proxy, "https": proxy}
+        return self._session
+
+    def _close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def judge(
+    status: int, headers: Mapping[str, str], content: bytes, now: float, success: int = _DELIVERED
+) -> Outcome:
+    """Say what an answer means."""
+    if status == success:
+        return Outcome(Verdict.DELIVERED)
+    reason = f"HTTP {status}{_said(content)}"
+    if status in _BUSY:
+        return Outcome(Verdict.RETRY, reason, retry_after(headers, now))
+    if status in _UNKNOWN:
+        return Outcome(Verdict.UNKNOWN, reason, retry_after(headers, now))
+    if status in _REFUSED:
+        return Outcome(Verdict.REFUSED, reason)
+    if status in _ADVICE:
+        reason = f"{reason}: {_ADVICE[status]}"
+    elif 300 <= status < 400:  # noqa: PLR2004  the redirects
+        reason = f"{reason}: redirects are not followed; check `url`"
+    elif status < 300:  # noqa: PLR2004  looks like success, but HipChat answers 204
+        reason = f"{reason}: not HipChat's answer ({success}); check `url`"
+    return Outcome(Verdict.PAUSE, reason)
+
+
+def _said(content: bytes) -> str:
+    """Return what the server's error body says, in short."""
+    try:
+        error = json.loads(content)["error"]
+        said = " ".join(str(error[name]) for name in ("message", "field") if error.get(name))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return ""
+    return f" ({said[:200]})" if said else ""
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float:
+    """Return how many seconds the server wants to be left alone: Retry-After, or a used-up limit.
+
+    HipChat's own limits are in X-FloodControl-* (30 a minute and room) and X-Ratelimit-* (500 in
+    five minutes); their Reset is a time in seconds since the epoch.
+    """
+    waits = [_number(headers.get("Retry-After", ""))]
+    waits += [
+        _number(headers.get(f"{family}-Reset", "")) - now
+        for family in ("X-FloodControl", "X-Ratelimit")
+        if headers.get(f"{family}-Remaining", "").strip() == "0"
+    ]
+    return max(0.0, *waits)
+
+
+def _number(text: str) -> float:
+    return float(text) if re.fullmatch(r"\s*\d{1,15}(\.\d+)?\s*", text) else 0.0
+
+
+def judge_failure(error: Exception) -> Outcome:
+    """Say what a failed request means: whether the room may have it is what matters."""
+    import requests
+
+    name = _root(error)
+    if isinstance(error, requests.exceptions.SSLError):
+        return Outcome(
+            Verdict.PAUSE, f"TLS failed ({name}); check `url`, or `verify` for a CA file"
+        )
+    if isinstance(error, requests.ConnectTimeout):
+        return Outcome(Verdict.RETRY, "no connection in time")
+    if isinstance(error, requests.exceptions.ProxyError) or name == "NewConnectionError":
+        return Outcome(Verdict.RETRY, f"no connection ({name})")
+    if name == "NameResolutionError":
+        return Outcome(Verdict.RETRY, "the server's name was not found")
+    if isinstance(error, requests.ReadTimeout):
+        return Outcome(Verdict.UNKNOWN, "no answer in time")
+    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        return Outcome(Verdict.UNKNOWN, f"the connection broke ({name})")
+    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
+        return Outcome(Verdict.PAUSE, f"{error.strerror or name}: {error.filename or 'verify'}")
+    return Outcome(Verdict.PAUSE, f"the request could not be made ({name}); check the channel")
+
+
+def _root(error: BaseException) -> str:
+    """Return the name of what lies behind an error; its text may hold what nobody should read."""
+    inner: Any = error.args[0] if error.args else None
+    while isinstance(inner, BaseException):
+        error = inner
+        inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
+    return type(error).__name__

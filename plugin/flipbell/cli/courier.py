@@ -1,0 +1,149 @@
+"""`flipbell courier` and `flipbell flush`: deliver, for as long as there is need or once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from flipbell import log, look, places, state, summon
+from flipbell.cli import CommandError, add_command
+from flipbell.ledger import LedgerError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flipbell.courier import Courier
+
+_LOOK = 0.1  # seconds
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the commands."""
+    import argparse
+
+    parser = add_command(
+        commands,
+        "courier",
+        run,
+        summary="deliver in the foreground until stopped, for a service manager",
+        example="flipbell courier --config /etc/flipbell/conf.d",
+    )
+    parser.add_argument("--handed-over", action="store_true", help=argparse.SUPPRESS)
+    parser = add_command(
+        commands,
+        "flush",
+        flush,
+        summary="try everything undelivered now, and wait for it",
+        example="flipbell flush --timeout 60",
+    )
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=float, default=60.0, help="wait at most (default: 60)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Be the courier."""
+    directory = places.find_state(options.state, os.environ)
+    os.chdir("/")  # the agent's directory may be unmounted one day
+    os.umask(0o077)
+    if options.handed_over:
+        return _run_handed_over(directory, options.config)
+    state.prepare(directory)
+    lock = _take_over(directory)
+    if lock is None:
+        raise CommandError(f"another courier is at work for {directory}, and does not end")
+    courier = _courier(directory, options.config, lock)
+    _stop_on_signals(courier)
+    courier.run(stay=True)
+    return 0
+
+
+def _run_handed_over(directory: str, config: str | None) -> int:
+    """Be the courier that a front has started: nobody sees stderr, so errors go to the log."""
+    try:
+        courier = _courier(directory, config, summon.HANDED_OVER)
+        os.set_inheritable(summon.HANDED_OVER, False)
+        _stop_on_signals(courier)
+        courier.run(stay=False)
+    except LedgerError as error:
+        log.error(str(error))
+        return 1
+    except Exception as error:  # noqa: BLE001  a courier's death must be heard of
+        log.error(f"the courier failed: {type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _courier(directory: str, config: str | None, lock: int) -> Courier:
+    from flipbell.courier import Courier, config_for
+    from flipbell.extensions import Extensions
+
+    return Courier(directory, config_for(directory, config), Extensions.load(), lock=lock)
+
+
+def _take_over(directory: str) -> int | None:
+    """Take the courier's lock, waiting a while for a short-lived courier to end."""
+    for _ in range(int(10 / _LOOK)):
+        lock = state.try_lock(directory, state.COURIER_LOCK)
+        if lock is not None:
+            return lock
+        time.sleep(_LOOK)
+    return None
+
+
+def _stop_on_signals(courier: Courier) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: courier.stop())
+
+
+def flush(options: argparse.Namespace) -> int:
+    """Have everything tried; return 0 only when nothing is left."""
+    directory = places.find_state(options.state, os.environ)
+    if not os.path.isdir(directory):
+        return 0  # nothing was ever recorded
+    state.prepare(directory)
+    lock = state.try_lock(directory, state.COURIER_LOCK)
+    if lock is not None:
+        courier = _courier(directory, options.config, lock)
+        _stop_after(courier, options.timeout)
+        is_empty = courier.flush()
+    else:
+        is_empty = _wait_for_other(directory, options)
+    if not is_empty:
+        print("flipbell: something is still undelivered; see flipbell status", file=sys.stderr)
+    return 0 if is_empty else 1
+
+
+def _stop_after(courier: Courier, seconds: float) -> None:
+    import threading
+
+    timer = threading.Timer(seconds, courier.stop)
+    timer.daemon = True
+    timer.start()
+
+
+def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
+    """Ask the living courier to try everything, and watch it."""
+    from flipbell.courier import FLUSH
+
+    begun = time.time()
+    until = time.monotonic() + options.timeout
+    summon.wake(directory, FLUSH)
+    while time.monotonic() < until:
+        time.sleep(_LOOK)
+        seen = look.survey(directory, options.config)
+        if seen.is_all_delivered:
+            return True
+        if not seen.untaken and all(_failed_since(channel, begun) for channel in seen.waiting):
+            return False
+    return False
+
+
+def _failed_since(channel: look.ChannelView, begun: float) -> bool:
+    state = channel.state
+    return channel.fault is not None or (
+        state.last_error_at is not None and state.last_error_at >= begun
+    )

@@ -1,0 +1,127 @@
+"""`flipbell report`: one result, as an agent's notifier gives it."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from flipbell import log, places, recorder
+from flipbell.agents import FormatError, Given, built_in
+from flipbell.cli import CommandError, add_command
+from flipbell.model import CheckResult, Status
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flipbell.agents import AgentFormat
+
+STDIN_LIMIT = 1 << 20  # bytes
+STDIN_TIME = 10.0  # seconds; some agents leave stdin open for ever
+_COULD_NOT_CHECK = 3
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "report",
+        command,
+        summary="record one result from stdin, arguments or environment",
+        example='df / | flipbell report --check disk --status "$status"',
+    )
+    parser.add_argument("--from", dest="format", metavar="FORMAT", help="json, plain or an agent")
+    parser.add_argument("--host", help="the host that was checked (default: this one)")
+    parser.add_argument("--check", metavar="NAME", help="the check's name")
+    parser.add_argument("--status", help="OK, WARNING, CRITICAL, UNKNOWN or an exit status")
+    parser.add_argument("--output", metavar="TEXT", help="the check's output (default: stdin)")
+    parser.add_argument(
+        "--type", metavar="TYPE", help="the agent's word for it, as $NOTIFICATIONTYPE$"
+    )
+    parser.add_argument(
+        "--time", metavar="SECONDS", help="when it was, since the epoch", type=float
+    )
+    parser.add_argument(
+        "--echo", action="store_true", help="print the output and exit with the check's status"
+    )
+
+
+def command(options: argparse.Namespace) -> int:
+    """Record a result; print nothing, unless asked to echo."""
+    try:
+        results = _format(options)(_given(options))
+    except FormatError as error:
+        if options.echo:
+            print(f"UNKNOWN - flipbell: {error}")
+            return _COULD_NOT_CHECK
+        raise CommandError(str(error)) from None
+    _record(options, results)
+    return _echo(options, results) if options.echo else 0
+
+
+def _format(options: argparse.Namespace) -> AgentFormat:
+    name = options.format or ("plain" if options.status else "json")
+    formats = built_in()
+    if name not in formats:  # extensions cost time, so they are asked last
+        from flipbell.extensions import Extensions
+
+        formats.update(Extensions.load().agent_formats())
+    if name not in formats:
+        raise CommandError(f"--from {name}: expected one of {', '.join(sorted(formats))}")
+    return formats[name]
+
+
+def _given(options: argparse.Namespace) -> Given:
+    return Given(
+        host=options.host,
+        check=options.check,
+        status=options.status,
+        output=options.output,
+        occurred_at=options.time,
+        event=options.type,
+        environ=os.environ,
+        read_stdin=read_stdin,
+        this_host=os.uname().nodename,
+        now=time.time(),
+    )
+
+
+def read_stdin() -> bytes:
+    """Read stdin to its end, or as far as its size and time limits let it."""
+    content = b""
+    until = time.monotonic() + STDIN_TIME
+    while len(content) < STDIN_LIMIT:
+        ready, _, _ = select.select([0], [], [], max(0.0, until - time.monotonic()))
+        block = os.read(0, STDIN_LIMIT - len(content)) if ready else b""
+        if not block:
+            break
+        content += block
+    return content
+
+
+def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
+    """Record results. With `--echo` a fault stays out of the check's answer."""
+    if not results:
+        return
+    directory = places.find_state(options.state, os.environ)
+    try:
+        recorder.append(directory, map(recorder.line, results))
+    except OSError as error:
+        log.error(f"not recorded: {results[0].check} on {results[0].host}: {error}")
+        if options.echo:
+            return
+        raise CommandError(f"not recorded: {error}") from None
+    recorder.rouse(directory, options.config)
+
+
+def _echo(options: argparse.Namespace, results: list[CheckResult]) -> int:
+    for result in results:
+        output = result.output.encode("utf-8", "surrogateescape")
+        sys.stdout.buffer.write(output if output.endswith(b"\n") else output + b"\n")
+    sys.stdout.flush()
+    said = str(options.status or "")
+    if said.isdecimal() and int(said) <= 255:  # noqa: PLR2004  the raw exit status
+        return int(said)
+    return results[-1].status.value if results else Status.UNKNOWN.value

@@ -1,0 +1,105 @@
+"""`flipbell status`: what is failing, undelivered or broken, and where it looked."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from flipbell import look
+from flipbell.cli import add_command
+from flipbell.cli.tables import colored, table
+from flipbell.message import duration
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "status",
+        command,
+        summary="show what is failing, undelivered or broken",
+        example="flipbell status",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Show the survey; return 0 only where nothing needs a person."""
+    seen = look.survey(options.state, options.config)
+    print(json.dumps(_as_json(seen)) if options.json else _as_text(seen))
+    return 0 if seen.is_fine else 1
+
+
+def _as_json(seen: look.Survey) -> dict[str, object]:
+    return {
+        "state": seen.state,
+        "config": seen.config,
+        "fine": seen.is_fine,
+        "faults": list(seen.faults),
+        "problems": [str(problem) for problem in seen.problems],
+        "courier": seen.is_courier_alive,
+        "untaken": seen.untaken,
+        "checks": seen.checks,
+        "failing": [
+            {"host": host, "check": check, "status": status.name, "since": since}
+            for host, check, status, since in seen.failing
+        ],
+        "channels": [
+            {**asdict(view.state), "waiting": view.waiting, "dead": view.dead, "fault": view.fault}
+            for view in seen.channels
+        ],
+    }
+
+
+def _as_text(seen: look.Survey) -> str:
+    parts = [
+        table(
+            [
+                ("state", seen.state),
+                ("config", seen.config),
+                ("courier", "at work" if seen.is_courier_alive else "not needed now"),
+                ("checks", f"{seen.checks} seen, {len(seen.failing)} not OK"),
+            ]
+        )
+    ]
+    parts += [f"broken: {fault}" for fault in seen.faults]
+    parts += [str(problem) for problem in seen.problems]
+    if seen.failing:
+        parts.append(_failing(seen))
+    if seen.channels:
+        parts.append(table([_channel(view) for view in seen.channels]))
+    if seen.untaken and not seen.is_courier_alive:
+        parts.append("recorded results wait for a courier: run flipbell flush")
+    return "\n".join(parts)
+
+
+def _failing(seen: look.Survey) -> str:
+    now = time.time()
+    rows = [
+        (status.name, f"{check} on {host}", f"for {duration(now - since)}")
+        for host, check, status, since in seen.failing
+    ]
+    lines = table(rows).split("\n")
+    return "\n".join(
+        colored(line, found[2]) for line, found in zip(lines, seen.failing, strict=True)
+    )
+
+
+def _channel(view: look.ChannelView) -> tuple[str, ...]:
+    said = []
+    if view.waiting:
+        said.append(f"{view.waiting} waiting")
+    if view.dead:
+        said.append(f"{view.dead} given up")
+    if view.state.paused:
+        said.append("paused")
+    if view.state.last_error:
+        said.append(view.state.last_error)
+    if view.fault:
+        said.append(view.fault)
+    return ("channel", view.state.name, "; ".join(said) or "all delivered")

@@ -1,0 +1,112 @@
+"""`flipbell stream`: JSON Lines on stdin, one JSON line back for each, once it is recorded."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING
+
+from flipbell import places, recorder
+from flipbell.agents import FormatError, json_result
+from flipbell.cli import add_command
+from flipbell.memory import Memory
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flipbell.model import CheckResult
+
+_BLOCK = 1 << 18
+_LINE_LIMIT = 1 << 20
+_LOOK = 1.0  # seconds between looks at what other processes recorded
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    add_command(
+        commands,
+        "stream",
+        command,
+        summary="record results from JSON lines on stdin, answering each",
+        example="""echo '{"check": "disk", "status": "OK"}' | flipbell stream""",
+    )
+
+
+def command(options: argparse.Namespace) -> int:
+    """Record every line until stdin ends."""
+    stream = _Stream(places.find_state(options.state, os.environ), options.config)
+    rest = b""
+    while block := os.read(0, _BLOCK):
+        *lines, rest = (rest + block).split(b"\n")
+        stream.take(lines)
+        if len(rest) > _LINE_LIMIT:
+            stream.take([rest[:_LINE_LIMIT]])  # no JSON any more: answered as the error it is
+            rest = b""
+    stream.take([rest] if rest.strip() else [])
+    return 0
+
+
+class _Stream:
+    """Takes lines a block at a time: one block is made durable at once."""
+
+    def __init__(self, directory: str, config: str | None) -> None:
+        self._directory = directory
+        self._config = config
+        self._memory = Memory(directory)
+        self._looked = time.monotonic()
+        self._host = os.uname().nodename
+        if os.path.isdir(directory):  # something may be undelivered from before
+            recorder.rouse(directory, config)
+
+    def take(self, lines: list[bytes]) -> None:
+        """Record a block of lines and answer each."""
+        self._look()
+        changes: list[CheckResult] = []
+        answers = [self._answer(line, changes) for line in lines if line.strip()]
+        if changes:
+            self._record(changes, answers)
+        if answers:
+            _write("".join(json.dumps(answer) + "\n" for answer in answers).encode())
+
+    def _look(self) -> None:
+        """Notice now and then what other processes recorded."""
+        if time.monotonic() - self._looked < _LOOK:
+            return
+        self._looked = time.monotonic()
+        try:
+            self._memory.look()
+        except OSError:  # recording will say what is wrong
+            self._memory.statuses.clear()
+
+    def _answer(self, line: bytes, changes: list[CheckResult]) -> dict[str, object]:
+        answer: dict[str, object] = {}
+        try:
+            item = json_result.parse(line)
+            if isinstance(item, dict) and "id" in item:
+                answer["id"] = item["id"]
+            result = json_result.result(item, time.time(), host=self._host)
+        except FormatError as error:
+            return {**answer, "error": str(error)}
+        if self._memory.knows(result):
+            return {**answer, "result": "unchanged"}
+        self._memory.learn(result)
+        changes.append(result)
+        return {**answer, "result": "recorded"}
+
+    def _record(self, changes: list[CheckResult], answers: list[dict[str, object]]) -> None:
+        try:
+            self._memory.record(changes)
+        except OSError as error:
+            for change in changes:
+                self._memory.forget(change.host, change.check)
+            for answer in answers:
+                if answer.pop("result", None) is not None:
+                    answer["error"] = f"not recorded: {error}"
+            return
+        recorder.rouse(self._directory, self._config)
+
+
+def _write(content: bytes) -> None:
+    while content:
+        content = content[os.write(1, content) :]

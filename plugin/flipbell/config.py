@@ -1,0 +1,201 @@
+"""The configuration: channels read from every YAML file of a directory, with all its problems.
+
+A file or a channel with a problem takes nothing else down with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import yaml
+
+from flipbell import _yaml
+from flipbell._channel import read_channel
+from flipbell._yaml import Problem, Problems, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from flipbell.channels import ChannelType
+    from flipbell.model import Channel
+
+_NAME = re.compile(r"[\w.@ -]{1,100}")
+_NAME_EXPECTED = "expected a name of letters, digits, space and . _ @ -"
+
+Signature = tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What the directory says: channels that work, those that do not, and why."""
+
+    directory: str
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    broken: frozenset[str] = frozenset()  # names of channels that have a problem
+    unreadable: frozenset[str] = frozenset()  # files whose channels are not known
+    problems: tuple[Problem, ...] = ()
+    files: Mapping[str, frozenset[str]] = field(default_factory=dict)  # channel names by file
+
+    @property
+    def errors(self) -> list[Problem]:
+        """The problems that are no mere warnings."""
+        return [problem for problem in self.problems if not problem.is_warning]
+
+
+def signature(directory: str) -> Signature:
+    """Return what changes whenever a file of the configuration does."""
+    found = []
+    for path in _files(directory):
+        try:
+            stat = os.stat(path)
+        except OSError:  # gone since the directory was listed
+            continue
+        found.append((path, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return tuple(found)
+
+
+def _files(directory: str) -> list[str]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return sorted(
+        os.path.join(directory, name)
+        for name in names
+        if name.endswith((".yaml", ".yml")) and not name.startswith(".")
+    )
+
+
+def load(directory: str, types: Mapping[str, ChannelType]) -> Config:
+    """Read every file of the directory. Never raises: what is wrong is in `problems`."""
+    if not os.path.isdir(directory) or not os.access(directory, os.R_OK | os.X_OK):
+        reason = "no such directory" if not os.path.exists(directory) else "not readable"
+        problem = Problem(directory, 0, 0, "", f"{reason}; make it, or name another with --config")
+        return Config(directory, unreadable=frozenset([directory]), problems=(problem,))
+    documents = [_Document(path) for path in _files(directory)]
+    defaults = _defaults(documents)
+    reader = _Reader(types, defaults)
+    for document in documents:
+        reader.read(document)
+    if defaults is not None and reader.channels:  # each channel has asked it for all that it knows
+        defaults.refuse_unknown()
+    return Config(
+        directory,
+        reader.channels,
+        frozenset(reader.broken),
+        frozenset(document.path for document in documents if document.unreadable),
+        tuple(problem for document in documents for problem in _in_order(document)),
+        {document.path: frozenset(document.channels) for document in documents},
+    )
+
+
+def _in_order(document: _Document) -> list[Problem]:
+    return sorted(document.problems.found, key=lambda problem: (problem.line, problem.column))
+
+
+class _Document:
+    """One file: its top level, read as far as it goes."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.problems = Problems(path)
+        self.unreadable = False
+        self.channels: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        self.defaults: Section | None = None
+        node = self._compose()
+        if node is not None:
+            self._read(Section(self.problems, "", node))
+
+    def _compose(self) -> yaml.MappingNode | None:
+        try:
+            content = _read_file(self.path)
+        except OSError as error:
+            self.problems.add(None, "", error.strerror or str(error))
+            self.unreadable = True
+            return None
+        if len(content) > _yaml.MAX_BYTES:
+            self.problems.add(None, "", f"larger than {_yaml.MAX_BYTES} bytes")
+            self.unreadable = True
+            return None
+        node = _yaml.compose(content, self.problems)
+        self.unreadable = self.problems.errors > 0
+        return node
+
+    def _read(self, top: Section) -> None:
+        channels = self._mapping(top, "channels")
+        if channels is not None:
+            self.channels = {name: (key, value) for name, key, value in channels.names()}
+        self.defaults = self._mapping(top, "defaults")
+        top.refuse_unknown()
+
+    def _mapping(self, top: Section, name: str) -> Section | None:
+        node = top.own(name)
+        if node is None:
+            return None
+        if not isinstance(node, yaml.MappingNode):
+            top.problem(name, f"expected a mapping, got {_yaml.describe(node)}")
+            return None
+        return Section(self.problems, name, node)
+
+
+def _read_file(path: str) -> bytes:
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
+    with open(opened, "rb") as file:
+        return file.read(_yaml.MAX_BYTES + 1)
+
+
+def _defaults(documents: list[_Document]) -> Section | None:
+    first: Section | None = None
+    for document in documents:
+        if document.defaults is None:
+            continue
+        if first is None:
+            first = document.defaults
+        else:
+            document.problems.add(
+                document.defaults.node, "defaults", f"given before, in {first.problems.file}"
+            )
+    return first
+
+
+class _Reader:
+    """Reads channels; keeps those without a problem."""
+
+    def __init__(self, types: Mapping[str, ChannelType], defaults: Section | None) -> None:
+        self._types = types
+        self._defaults = defaults
+        self._places: dict[str, str] = {}
+        self.channels: dict[str, Channel] = {}
+        self.broken: set[str] = set()
+
+    def read(self, document: _Document) -> None:
+        """Read the channels of a file."""
+        for name, (name_node, node) in document.channels.items():
+            key = f"channels.{name}"
+            errors_before = self._errors(document)
+            if name in self._places:
+                document.problems.add(name_node, key, f"given before, at {self._places[name]}")
+            elif not _NAME.fullmatch(name):
+                document.problems.add(name_node, key, _NAME_EXPECTED)
+            self._places.setdefault(name, f"{document.path}:{name_node.start_mark.line + 1}")
+            channel = self._channel(document.problems, key, name, node)
+            if channel is None or self._errors(document) > errors_before:
+                self.broken.add(name)
+            else:
+                self.channels[name] = channel
+        for name in self.broken:
+            self.channels.pop(name, None)
+
+    def _errors(self, document: _Document) -> int:
+        shared = 0 if self._defaults is None else self._defaults.problems.errors
+        return document.problems.errors + shared
+
+    def _channel(self, problems: Problems, key: str, name: str, node: yaml.Node) -> Channel | None:
+        if not isinstance(node, yaml.MappingNode):
+            problems.add(node, key, f"expected a mapping, got {_yaml.describe(node)}")
+            return None
+        section = Section(problems, key, node, self._defaults)
+        return read_channel(section, name, self._types)

@@ -1,0 +1,347 @@
+"""The courier: takes results from the spool, decides who hears of them, and delivers.
+
+There is one for each state directory, and only it writes the ledger. Its own thread does all of
+that; each request to a room runs in a thread of its own, so that a room that hangs delays nobody.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import queue
+import random
+import select
+import sqlite3
+import stat
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from flipbell import log, places, spool, state
+from flipbell.ledger import Ledger, LedgerError
+from flipbell.model import Outcome, Verdict
+from flipbell.rooms import Rooms
+from flipbell.turns import Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flipbell.extensions import Extensions
+    from flipbell.turns import Job
+
+FLUSH = b"!"  # the byte on the wake FIFO that asks to try everything now
+_ROTATE_AT = 1 << 18  # bytes
+_LOOK = 2.0  # seconds between looks at the configuration while something is undelivered
+_REST = 60.0  # seconds that a courier sleeps at most
+_AFTER_ERROR = 2.0
+_SHORTEST = 0.01
+_LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
+_INTERRUPTED = Outcome(Verdict.UNKNOWN, "flipbell died while it was sending")
+
+
+class Courier:
+    """Delivers for one state directory. The caller holds the courier's lock, and hands it over."""
+
+    def __init__(
+        self,
+        directory: str,
+        config: str,
+        extensions: Extensions,
+        *,
+        lock: int,
+        clock: Callable[[], float] = time.time,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._directory = directory
+        self._config = config
+        self._extensions = extensions
+        self._rooms = Rooms(config, extensions.channel_types(), log.warning)
+        self._lock = lock
+        self._clock = clock
+        self._chance = chance
+        self._ledger: Ledger | None = None
+        self._reader = spool.Reader(directory)
+        self._under_way: dict[str, Job] = {}
+        self._answers: queue.SimpleQueue[tuple[Job, Outcome]] = queue.SimpleQueue()
+        self._unsettled: list[tuple[Job, Outcome]] = []
+        self._failed: set[str] = set()
+        self._impatient = False
+        self._stopping = False
+        self._complaint = ""
+        self._registered = False
+        self._fifo = -1
+        self._woken, self._waker = os.pipe()
+        for end in (self._woken, self._waker):
+            os.set_blocking(end, False)
+
+    def run(self, *, stay: bool) -> None:
+        """Deliver until nothing is undelivered, or until `stop` where the courier is to *stay*.
+
+        Raises LedgerError where the state directory is not for this configuration or version.
+        """
+        self._live(lambda: not stay and not self._undelivered())
+
+    def flush(self) -> bool:
+        """Try everything now, ignoring our own back-off; return whether nothing is left."""
+        self._impatient = True
+        self._live(lambda: self._undelivered() <= self._failed)
+        return not self._failed
+
+    def stop(self) -> None:
+        """Make `run` return within a second; for any thread and any signal handler."""
+        self._stopping = True
+        self._poke()
+
+    def _poke(self) -> None:
+        try:
+            os.write(self._waker, b"\n")
+        except (BlockingIOError, OSError):  # full, or the courier has ended already
+            return
+
+    def abandon(self) -> None:
+        """Let go of everything in a process that was forked from the courier's."""
+        for descriptor in (self._fifo, self._lock, self._woken, self._waker):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _live(self, is_done: Callable[[], bool]) -> None:
+        self._fifo = _open_fifo(self._directory)
+        try:
+            while not self._stopping:
+                pause = self._try_to_work()
+                if pause > 0 and self._may_leave(is_done):
+                    return
+                self._sleep(pause)
+            self._say_last_words()
+        finally:
+            if self._ledger is not None:
+                self._ledger.close()
+            self.abandon()
+
+    def _may_leave(self, is_done: Callable[[], bool]) -> bool:
+        """Free the courier's lock if all is done and nothing was recorded meanwhile.
+
+        Under the lock of the spool: who records next finds either this courier or none.
+        """
+        if self._ledger is None or self._under_way or self._unsettled or not is_done():
+            return False
+        held = state.lock(self._directory, state.APPEND_LOCK)
+        try:
+            if not self._reader.is_at_end():
+                return False
+            fcntl.flock(self._lock, fcntl.LOCK_UN)  # for a forked child's copy of it as well
+        finally:
+            os.close(held)
+        return True
+
+    def _try_to_work(self) -> float:
+        """Work once; return how long there is nothing to do (seconds)."""
+        try:
+            if self._ledger is None:
+                self._ledger = self._open()
+            pause = self._work(self._ledger)
+        except (sqlite3.Error, OSError) as error:  # a full or failing disk: what is recorded waits
+            self._complain(f"state directory {self._directory}: {error}")
+            self._reopen()
+            return _AFTER_ERROR
+        self._complain("")
+        return pause
+
+    def _complain(self, complaint: str) -> None:
+        if complaint and complaint != self._complaint:
+            log.error(complaint)
+        self._complaint = complaint
+
+    def _reopen(self) -> None:
+        """Believe nothing of a transaction that failed: the next try reads it again."""
+        self._registered = False
+        if self._ledger is not None:
+            self._ledger.close()
+        self._ledger = None
+
+    def _open(self) -> Ledger:
+        ledger = Ledger.open(self._directory)
+        try:
+            with ledger.transaction():
+                claim_config(ledger, self._config)
+                self._turns = Turns(ledger, self._rooms, self._extensions, self._chance)
+                self._recover(ledger)
+        except BaseException:
+            ledger.close()
+            raise
+        self._reader = spool.Reader(self._directory, ledger.position())
+        return ledger
+
+    def _recover(self, ledger: Ledger) -> None:
+        """Settle what a courier before this one was sending when it died."""
+        jobs = [*self._under_way.values(), *(job for job, _ in self._unsettled)]
+        ours = {(job.channel, job.transition.id) for job in jobs}
+        for delivery in ledger.interrupted():
+            if (delivery.channel, delivery.transition) not in ours:
+                transition = ledger.transition_of(delivery)
+                self._turns.settle(delivery.channel, transition, _INTERRUPTED, self._clock())
+
+    def _work(self, ledger: Ledger) -> float:
+        """Settle what was answered, take what was recorded, send what can be sent."""
+        now = self._clock()
+        if self._rooms.refresh():
+            self._registered = False
+        self._collect_answers()
+        lines = list(self._reader.lines())
+        with ledger.transaction():
+            if not self._registered:
+                self._rooms.register(ledger)
+            if self._impatient:
+                ledger.forget_back_off()
+            settled = [(job, self._settle(job, outcome, now)) for job, outcome in self._unsettled]
+            if lines:
+                self._take(ledger, lines, now)
+            jobs = self._turns.next_jobs(self._busy(), now)
+        self._registered, self._impatient = True, False
+        self._unsettled.clear()
+        for job, became in settled:
+            self._report(job, became)
+        for job in jobs:
+            self._send(job)
+        return 0.0 if lines else self._pause(now)
+
+    def _busy(self) -> set[str]:
+        return set(self._under_way)
+
+    def _collect_answers(self) -> None:
+        while not self._answers.empty():
+            job, outcome = self._answers.get()
+            self._under_way.pop(job.channel, None)
+            self._unsettled.append((job, outcome))
+
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> str:
+        became = self._turns.settle(job.channel, job.transition, outcome, now)
+        if became == "delivered":
+            self._failed.discard(job.channel)
+        else:
+            self._failed.add(job.channel)
+            log.warning(f"channel {job.channel}: {became}: {outcome.reason}")
+        return became
+
+    def _report(self, job: Job, became: str) -> None:
+        if became != "waiting":
+            self._extensions.delivered(job.transition, job.channel, became)
+
+    def _take(self, ledger: Ledger, lines: list[bytes], now: float) -> None:
+        if self._reader.missed:
+            self._reader.missed = False
+            log.error(f"state directory {self._directory}: the spool was replaced; lines are gone")
+        results = [spool.decode(line) for line in lines]
+        whole = [result for result in results if result is not None]
+        if len(whole) < len(results):
+            log.warning(f"spool: {len(results) - len(whole)} torn lines were left out")
+        ledger.take(whole, self._reader.position, now)
+
+    def _send(self, job: Job) -> None:
+        self._under_way[job.channel] = job
+        threading.Thread(target=self._deliver, args=(job,), daemon=True).start()
+
+    def _deliver(self, job: Job) -> None:
+        try:
+            outcome = job.sender.send(job.notification)
+        except Exception as error:  # noqa: BLE001  a channel type's mistake must not end all others
+            outcome = Outcome(Verdict.UNKNOWN, f"the channel type failed ({type(error).__name__})")
+        self._answers.put((job, outcome))
+        self._poke()
+
+    def _undelivered(self) -> set[str]:
+        return self._turns.undelivered()
+
+    def _pause(self, now: float) -> float:
+        """Return how long to sleep; rotate the spool, as there is time."""
+        position = spool.rotate(self._directory, self._reader, _ROTATE_AT)
+        if position != self._reader.position:
+            self._reader = spool.Reader(self._directory, position)
+        next_at = self._turns.next_at(self._busy(), now)
+        pauses = [_REST if not self._undelivered() else _LOOK]
+        if next_at is not None:
+            pauses.append(max(_SHORTEST, next_at - now))
+        return min(pauses)
+
+    def _sleep(self, pause: float) -> None:
+        sources = [descriptor for descriptor in (self._fifo, self._woken) if descriptor >= 0]
+        for source in select.select(sources, [], [], pause)[0]:
+            if FLUSH in _drain(source):
+                self._impatient = True
+
+    def _say_last_words(self) -> None:
+        """Give requests under way a moment, so that fewer outcomes stay unknown."""
+        until = time.monotonic() + _LAST_WORDS
+        while self._under_way and time.monotonic() < until:
+            select.select([self._woken], [], [], until - time.monotonic())
+            _drain(self._woken)
+            self._collect_answers()
+        if self._ledger is None or not self._unsettled:
+            return
+        try:
+            with self._ledger.transaction():
+                for job, outcome in self._unsettled:
+                    self._settle(job, outcome, self._clock())
+        except (sqlite3.Error, OSError) as error:
+            self._complain(f"state directory {self._directory}: {error}")
+
+
+def claim_config(ledger: Ledger, config: str) -> None:
+    """Bind the state directory to its configuration; a moved one is taken over.
+
+    Raises LedgerError: two configurations on one state would each miss what the other was told.
+    """
+    bound = ledger.setting("config")
+    if bound is not None and bound != config and os.path.isdir(bound):
+        raise LedgerError(
+            f"this state directory belongs to the configuration {bound}, and this is {config}; "
+            "give each configuration its own --state, or remove the old one to move"
+        )
+    if bound != config:
+        ledger.set("config", config)
+
+
+def config_for(directory: str, said: str | None) -> str:
+    """Return the configuration to use: as said, else the one that the state is bound to."""
+    if not places.is_config_said(said, os.environ):
+        try:
+            ledger = Ledger.view(directory)
+        except sqlite3.Error:
+            ledger = None
+        if ledger is not None:
+            try:
+                bound = ledger.setting("config")
+            except sqlite3.Error:  # not set up yet, or broken: the courier finds out
+                bound = None
+            finally:
+                ledger.close()
+            if bound is not None:
+                return str(bound)
+    return places.find_config(said, os.environ)
+
+
+def _open_fifo(directory: str) -> int:
+    """Open the FIFO by which others wake the courier; -1 where there can be none."""
+    path = f"{directory}/{state.WAKE}"
+    try:
+        if not os.path.lexists(path):
+            os.mkfifo(path, 0o600)
+            os.chmod(path, 0o600)
+        # Opened for writing too, so that it has no end when the last writer leaves.
+        fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        log.warning(f"state directory {directory}: {state.WAKE}: {error.strerror}")
+        return -1
+    if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
+        os.close(fifo)
+        log.warning(f"state directory {directory}: {state.WAKE} is no FIFO; remove it")
+        return -1
+    state.give_to_owner(directory, fifo)
+    return fifo
+
+
+def _drain(source: int) -> bytes:
+    try:
+        return os.read(source, 65536)
+    except BlockingIOError:
+        return b""

@@ -1,0 +1,75 @@
+"""What a long-running front knows of each check, so that an unchanged result costs a look-up.
+
+Other processes may record the same checks. What they wrote to the spool is read, and forgotten
+here, so that the next result of such a check is recorded again: knowing too little costs a line,
+knowing something wrong would cost a message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flipbell import recorder, spool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from flipbell.model import CheckResult, Status
+
+
+class Memory:
+    """The statuses that were recorded; one thread calls `record` and `look`."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        try:
+            self._position = spool.end(directory)
+        except OSError:  # recording will say what is wrong
+            self._position = spool.START
+        self.statuses: dict[str, dict[str, Status]] = {}  # by check, then by host
+
+    def knows(self, result: CheckResult) -> bool:
+        """Return whether this result changes nothing."""
+        hosts = self.statuses.get(result.check)
+        return hosts is not None and hosts.get(result.host) is result.status
+
+    def learn(self, result: CheckResult) -> None:
+        """Remember a result that is recorded, or surely will be."""
+        self.statuses.setdefault(result.check, {})[result.host] = result.status
+
+    def forget(self, host: str, check: str) -> None:
+        """Forget a check, so that its next result is recorded whatever it says."""
+        self.statuses.get(check, {}).pop(host, None)
+
+    def record(self, results: Sequence[CheckResult]) -> None:
+        """Make results durable. Raises OSError where they could not be."""
+        begin, end = recorder.append(self._directory, map(recorder.line, results))
+        self._forget_foreign(begin, {(result.host, result.check) for result in results})
+        self._position = end
+
+    def look(self) -> None:
+        """Forget what other processes have recorded meanwhile."""
+        end = spool.end(self._directory)
+        self._forget_foreign(end, ())
+        self._position = end
+
+    def _forget_foreign(self, end: spool.Position, ours: Iterable[tuple[str, str]]) -> None:
+        if end == self._position:
+            return
+        reader = spool.Reader(self._directory, self._position)
+        for line in self._lines(reader, end):
+            result = spool.decode(line)
+            if result is not None and (result[2], result[3]) not in ours:
+                self.forget(result[2], result[3])
+        if reader.missed:
+            self.statuses.clear()
+
+    def _lines(self, reader: spool.Reader, end: spool.Position) -> Iterable[bytes]:
+        while reader.position != end:
+            before = reader.position
+            for line in reader.lines():
+                yield line
+                if reader.position == end:
+                    return
+            if reader.position == before:
+                return

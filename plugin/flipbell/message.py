@@ -1,0 +1,152 @@
+"""What a room reads: a transition as text or HTML, cut to HipChat's limits."""
+
+from __future__ import annotations
+
+import html
+import string
+import time
+from typing import TYPE_CHECKING
+
+from flipbell.model import Notification
+
+if TYPE_CHECKING:
+    from flipbell.model import Channel, Transition
+
+PLACEHOLDERS = (
+    "status",
+    "check",
+    "host",
+    "previous",
+    "duration",
+    "output",
+    "time",
+    "channel",
+)
+LIMIT = 10_000  # HipChat's, in characters; counted in UTF-16 units, which is never fewer
+LATE = 300  # seconds after which a message says when its change was
+_LINES = 10  # of the check's output
+_OUTPUT_LIMIT = 2000  # characters of the check's output
+_NAME_LIMIT = 200  # characters of a host's or check's name
+_CUT = "…"
+_HTML = "<b>$status</b>: $check on $host$history$output"
+_TEXT = "$status: $check on $host$history$output"
+_JOINERS = "\u200d\u200c"  # emoji and some scripts are written with them
+REPEAT = "(repeat: an earlier try may have arrived) "
+
+
+def notification(
+    transition: Transition, channel: Channel, *, notify: bool, now: float, mark: str = ""
+) -> Notification:
+    """Render a transition for a channel; *mark* says what kind of message it is, if not plain."""
+    return Notification(
+        message=render(transition, channel, now=now, mark=mark),
+        format=channel.format,
+        color=channel.color[transition.status],
+        notify=notify,
+        sender=channel.sender,
+    )
+
+
+def render(transition: Transition, channel: Channel, *, now: float, mark: str = "") -> str:
+    """Return the message, at most LIMIT characters long.
+
+    Only plain text is cut, before it is escaped, so no tag or entity is ever split.
+    """
+    lines = first_lines(transition.output)
+    message = _fill(transition, channel, lines, now, mark)
+    while length(message) > LIMIT and lines:
+        lines = cut(lines, len(lines) // 2 - 1)
+        message = _fill(transition, channel, lines, now, mark)
+    if length(message) > LIMIT:  # a template that names host or check dozens of times
+        plain = f"{transition.status.name}: {transition.check} on {transition.host}"
+        message = _escape(cut(plain, _OUTPUT_LIMIT), channel)
+    return message
+
+
+def _fill(transition: Transition, channel: Channel, lines: str, now: float, mark: str) -> str:
+    fields = {
+        "status": transition.status.name,
+        "check": cut(visible(transition.check), _NAME_LIMIT),
+        "host": cut(visible(transition.host), _NAME_LIMIT),
+        "previous": transition.previous.name if transition.previous else "",
+        "duration": _lasted(transition),
+        "output": lines,
+        "time": _clock(transition.occurred_at),
+        "channel": channel.name,
+    }
+    template = channel.message
+    if template is None:
+        template = _HTML if channel.format == "html" else _TEXT
+        fields["history"] = _history(transition, now)
+        fields["output"] = f"\n{lines}" if lines else ""
+    escaped = {name: _escape(value, channel) for name, value in fields.items()}
+    mention = channel.mention.get(transition.status, "")
+    head = f"{mention} " if mention else ""
+    return head + _escape(mark, channel) + string.Template(template).safe_substitute(escaped)
+
+
+def _history(transition: Transition, now: float) -> str:
+    """Say what the status was before and for how long, and when it changed if that is a while."""
+    said = []
+    if transition.previous is not None:
+        lasted = _lasted(transition)
+        said.append(f"was {transition.previous.name}" + (f" for {lasted}" if lasted else ""))
+    if now - transition.occurred_at > LATE:
+        said.append(f"at {_clock(transition.occurred_at)}")
+    return f" ({', '.join(said)})" if said else ""
+
+
+def _lasted(transition: Transition) -> str:
+    if transition.previous_since is None:
+        return ""
+    return duration(transition.occurred_at - transition.previous_since)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: its two largest units."""
+    rest = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def _clock(epoch: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epoch))
+
+
+def first_lines(output: str) -> str:
+    """Return the first lines of a check's output, without what no person can read."""
+    lines = [visible(line).strip() for line in output.splitlines()[: _LINES * 3]]
+    return cut("\n".join([line for line in lines if line][:_LINES]), _OUTPUT_LIMIT)
+
+
+def visible(text: str) -> str:
+    """Return text without control characters and marks that turn its direction."""
+    if text.isprintable():
+        return text
+    return "".join(map(_visible, text))
+
+
+def _visible(char: str) -> str:
+    if char.isprintable() or char in _JOINERS:
+        return char
+    return " " if char.isspace() else ""
+
+
+def cut(text: str, most: int) -> str:
+    """Return at most *most* characters of a text."""
+    return text if len(text) <= most else text[: max(0, most - 1)].rstrip() + _CUT * (most > 0)
+
+
+def length(text: str) -> int:
+    """Return the length in UTF-16 units, the strictest way a server may count."""
+    return len(text) + sum(char > "\uffff" for char in text)
+
+
+def _escape(value: str, channel: Channel) -> str:
+    if channel.format == "html":
+        return html.escape(value).replace("\n", "<br>")
+    return value.replace("@", "@\u200b")  # output must not ping @all

@@ -1,0 +1,168 @@
+"""The values that flow through flipbell: no I/O, nothing to configure."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Status(enum.Enum):
+    """A check's status; the value is the exit status that a check plugin reports it by.
+
+    Not ordered: UNKNOWN's 3 does not make it worse than CRITICAL's 2.
+    """
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+    @classmethod
+    def from_exit_status(cls, code: int) -> Status:
+        """Return the status of a plugin's exit status; what is not 0 to 3 is UNKNOWN."""
+        return _BY_CODE.get(code, cls.UNKNOWN)
+
+    @classmethod
+    def parse(cls, value: object) -> Status:
+        """Read a status as people and agents write it: a word in any case, or an exit status.
+
+        Raises ValueError for a word that is none of the four.
+        """
+        if isinstance(value, Status):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return cls.from_exit_status(value)
+        word = str(value).strip()
+        if word.upper() in cls.__members__:
+            return cls[word.upper()]
+        if word.removeprefix("-").isdecimal():
+            return cls.from_exit_status(int(word))
+        raise ValueError(f"expected OK, WARNING, CRITICAL, UNKNOWN or a number, got {value!r}")
+
+
+_BY_CODE = {status.value: status for status in Status}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one run of a check said.
+
+    *occurred_at* is when the check ended, in seconds since the epoch. A status that is a number
+    or a word is accepted; one that is neither counts as UNKNOWN, for an agent's own mistake must
+    not silence a check.
+    """
+
+    host: str
+    check: str
+    status: Status
+    output: str = ""
+    occurred_at: float = field(default_factory=time.time)
+
+    def __post_init__(self) -> None:
+        if type(self.status) is not Status:
+            object.__setattr__(self, "status", _lenient(self.status))
+        if type(self.output) is not str:
+            object.__setattr__(self, "output", _text(self.output))
+
+
+def _lenient(value: object) -> Status:
+    try:
+        return Status.parse(value)
+    except ValueError:
+        return Status.UNKNOWN
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A check's status changed: what rooms are told of, and what the history keeps.
+
+    *previous* is None where the check was seen for the first time, *previous_since* the time at
+    which it had taken its previous status. Times are seconds since the epoch; *id* orders
+    transitions as they were recorded.
+    """
+
+    id: int
+    host: str
+    check: str
+    previous: Status | None
+    status: Status
+    output: str
+    occurred_at: float
+    previous_since: float | None = None
+
+    @property
+    def ends_incident(self) -> bool:
+        """Whether all is well again, for every room."""
+        return self.status is Status.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """Shell globs, case-sensitive, that a host and a check must both match."""
+
+    host: str = "*"
+    check: str = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One configured room: what it hears, how that looks, and how it is reached.
+
+    *send* are the statuses that the room hears of at all, *notify* those that ring; *settings*
+    belongs to the channel's type.
+    """
+
+    name: str
+    type: str
+    send: frozenset[Status]
+    notify: frozenset[Status]
+    color: Mapping[Status, str]
+    mention: Mapping[Status, str]
+    match: tuple[Pattern, ...] = (Pattern(),)
+    exclude: tuple[Pattern, ...] = ()
+    format: str = "html"
+    message: str | None = None
+    sender: str = "flipbell"
+    per_minute: int = 30
+    settings: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What one request tells one room; *notify* is whether the room rings."""
+
+    message: str
+    format: str
+    color: str
+    notify: bool
+    sender: str
+
+
+class Verdict(enum.Enum):
+    """What became of one request to a room."""
+
+    DELIVERED = "delivered"
+    RETRY = "not accepted, will be tried again"
+    UNKNOWN = "outcome unknown, will be repeated"
+    REFUSED = "refused for good"
+    PAUSE = "the channel needs a person"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A verdict, why, and how long the server asked to be left alone (seconds; 0: it did not)."""
+
+    verdict: Verdict
+    reason: str = ""
+    retry_after: float = 0.0

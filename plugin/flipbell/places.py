@@ -1,0 +1,71 @@
+"""Where the configuration and the state are: chosen by what is said, what exists and who owns it.
+
+Never by what fails, so that state cannot split in two, and never the working directory, for
+agents run with any.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SYSTEM_CONFIG = "/etc/flipbell/conf.d"
+SYSTEM_STATE = "/var/lib/flipbell"
+
+
+def find_state(option: str | None, environ: Mapping[str, str]) -> str:
+    """Return the state directory: as said, else the system's where it is ours, else the user's.
+
+    Root looks after the system's directory whoever owns it, and makes it where it is missing.
+    """
+    said = option or environ.get("FLIPBELL_STATE")
+    if said:
+        return os.path.abspath(said)
+    me = os.geteuid()
+    if me == 0 or _owner(SYSTEM_STATE) == me:
+        return SYSTEM_STATE
+    return _of_user(environ, "XDG_STATE_HOME", ".local/state") + "/flipbell"
+
+
+def find_config(option: str | None, environ: Mapping[str, str]) -> str:
+    """Return the configuration directory: as said, else the system's, else the user's."""
+    said = option or environ.get("FLIPBELL_CONFIG")
+    if said:
+        return os.path.abspath(said)
+    if os.path.isdir(SYSTEM_CONFIG) or os.geteuid() == 0:
+        return SYSTEM_CONFIG
+    return _of_user(environ, "XDG_CONFIG_HOME", ".config") + "/flipbell/conf.d"
+
+
+def is_config_said(option: str | None, environ: Mapping[str, str]) -> bool:
+    """Return whether somebody named the configuration directory, so that a difference matters."""
+    return bool(option or environ.get("FLIPBELL_CONFIG"))
+
+
+def _owner(path: str) -> int | None:
+    try:
+        return os.stat(path).st_uid
+    except OSError:
+        return None
+
+
+def _of_user(environ: Mapping[str, str], variable: str, below_home: str) -> str:
+    base = environ.get(variable, "")
+    if os.path.isabs(base):
+        return base
+    return f"{_home(environ)}/{below_home}"
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    home = environ.get("HOME", "")
+    if os.path.isabs(home):
+        return home
+    import pwd  # agents often unset HOME; the user still has one
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        return "/nonexistent"

@@ -1,0 +1,291 @@
+"""The in-process plugin: `attach` for an agent with a pluggy host, `start` for one without.
+
+A call returns before anything touches disk or network. One thread writes what has changed to the
+spool; another is the courier, while there is something to deliver.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+import weakref
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from flipbell import log, places, recorder, state
+from flipbell.hookspecs import AgentSpecs
+from flipbell.memory import Memory
+from flipbell.model import CheckResult
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from flipbell.courier import Courier
+    from flipbell.extensions import Extensions
+
+_LOOK = 1.0  # seconds between looks at what other processes recorded
+_UNWRITTEN_LIMIT = 10_000  # results kept while the state directory cannot be written
+_TO_DELIVER = 2.0  # seconds that the end of a `with` block takes at most
+_AT_EXIT = 0.5  # seconds, where the agent ends without a word
+_SHORTEST = 0.05  # seconds that recording has in any case
+_LAST_WORDS = 1.0  # seconds that a stopped courier has
+_NAME = "flipbell"
+_HOOKS = tuple(name for name in vars(AgentSpecs) if name.startswith("flipbell_"))
+
+
+class AttachError(Exception):
+    """The host has a hook of the same name with other arguments."""
+
+
+def attach(host: pluggy.PluginManager) -> Flipbell:
+    """Register flipbell in an agent's plugin manager, under the host's own project name.
+
+    pluggy looks only at marks of the host's project, so both specifications and implementations
+    get them. May be called again, as after a reload. Raises AttachError.
+    """
+    earlier = host.get_plugin(_NAME)
+    if isinstance(earlier, Flipbell):
+        return earlier
+    if earlier is not None:  # from before a reload of the module
+        host.unregister(earlier)
+        earlier.stop(0.0)
+    spec = pluggy.HookspecMarker(host.project_name)
+    implementation = pluggy.HookimplMarker(host.project_name)
+    missing = {name: spec(getattr(AgentSpecs, name)) for name in _HOOKS if not _has(host, name)}
+    if missing:
+        host.add_hookspecs(type("AgentSpecs", (), missing))
+    for name in _HOOKS:
+        implementation(getattr(Flipbell, name))
+    flipbell = start(host.project_name)
+    try:
+        host.register(flipbell, _NAME)
+    except pluggy.PluginValidationError as error:
+        raise AttachError(f"{host.project_name} has hooks named as flipbell's: {error}") from error
+    return flipbell
+
+
+def _has(host: pluggy.PluginManager, name: str) -> bool:
+    caller = getattr(host.hook, name, None)
+    return caller is not None and caller.has_spec()
+
+
+def start(agent: str) -> Flipbell:
+    """Return a running flipbell for an agent without pluggy: call `report`, and `stop` at its end.
+
+    State and configuration are where FLIPBELL_STATE and FLIPBELL_CONFIG say, or in their usual
+    places.
+    """
+    return Flipbell(agent)
+
+
+class Flipbell:
+    """Takes an agent's results. Thread-safe; no call raises, waits or touches a disk."""
+
+    def __init__(self, agent: str) -> None:
+        # Imported before the agent's loop runs: later they would stall it for milliseconds.
+        import requests  # noqa: F401
+
+        from flipbell import courier, extensions  # noqa: F401
+
+        self._agent = agent
+        self._directory = places.find_state(None, os.environ)
+        self._memory = Memory(self._directory)
+        self._extensions: Extensions | None = None
+        self._begin()
+        this = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forked(this))
+        atexit.register(_exiting, this)
+
+    def _begin(self) -> None:
+        """Have no threads: they start with the first change, and again after a fork."""
+        self._lock = threading.Lock()
+        self._changes: queue.SimpleQueue[CheckResult | None] = queue.SimpleQueue()
+        self._unwritten: list[CheckResult] = []
+        self._writer: threading.Thread | None = None
+        self._delivery: threading.Thread | None = None
+        self._courier: Courier | None = None
+        self._written = threading.Event()
+        self._complained = False
+
+    # What the agent calls
+
+    def flipbell_agent_started(self, agent: str) -> None:
+        """Look whether something is undelivered from before."""
+        self._agent = agent
+        with self._lock:
+            self._start_writer()
+
+    def flipbell_check_result(self, result: CheckResult) -> None:
+        """Take a result."""
+        self.report(result)
+
+    def flipbell_agent_stopping(self, timeout: float) -> None:
+        """Record and deliver for at most *timeout* seconds."""
+        self.stop(timeout)
+
+    def report(self, result: CheckResult) -> None:
+        """Take a result of a check, changed or not."""
+        try:
+            if self._memory.statuses[result.check][result.host] is result.status:
+                return
+        except (KeyError, AttributeError, TypeError):  # new, or no CheckResult at all
+            pass
+        self._change(result)
+
+    def _change(self, result: CheckResult) -> None:
+        if not _is_sound(result):  # the agent must not suffer from its own mistake
+            log.error(f"{self._agent}: expected a CheckResult with names, got {result!r:.200}")
+            return
+        with self._lock:  # memory must not change in another order than the queue
+            self._changes.put(result)
+            self._memory.learn(result)
+            self._start_writer()
+
+    def stop(self, timeout: float) -> None:
+        """Record what is in memory and deliver for at most *timeout* seconds.
+
+        What is left is delivered by a courier process. A later report starts anew.
+        """
+        until = time.monotonic() + timeout
+        with self._lock:
+            writer = self._writer
+            if writer is None:
+                return
+            self._writer = None
+            self._changes.put(None)
+        writer.join(max(_SHORTEST, until - time.monotonic()))
+        delivery, courier = self._delivery, self._courier
+        if delivery is None or courier is None:
+            return
+        delivery.join(max(0.0, until - time.monotonic()))
+        if delivery.is_alive():
+            courier.stop()
+            delivery.join(_LAST_WORDS)
+            recorder.rouse(self._directory, None)
+
+    def __enter__(self) -> Self:
+        """Return flipbell itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop, with time to deliver."""
+        self.stop(_TO_DELIVER)
+
+    # The writing thread
+
+    def _start_writer(self) -> None:
+        if self._writer is None or not self._writer.is_alive():
+            self._writer = threading.Thread(target=self._write, name="flipbell", daemon=True)
+            self._writer.start()
+
+    def _write(self) -> None:
+        self._rouse()
+        while self._write_next():
+            pass
+
+    def _write_next(self) -> bool:
+        """Write what has changed; return False at the end."""
+        batch, is_last = self._next_batch()
+        self._unwritten += batch
+        try:
+            if self._unwritten:
+                self._memory.record(self._unwritten)
+                self._unwritten = []
+                self._rouse()
+            else:
+                self._memory.look()
+        except OSError as error:
+            self._complain(error)
+        else:
+            self._complained = False
+        return not is_last
+
+    def _next_batch(self) -> tuple[list[CheckResult], bool]:
+        """Return the changes that wait, or none after a while; and whether to end."""
+        batch: list[CheckResult] = []
+        try:
+            change = self._changes.get(timeout=_LOOK)
+            while change is not None:
+                batch.append(change)
+                change = self._changes.get_nowait()
+        except queue.Empty:
+            return batch, False
+        return batch, True
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            log.error(f"{self._agent}: not recorded yet, trying again: {error}")
+            self._complained = True
+        while len(self._unwritten) > _UNWRITTEN_LIMIT:  # its next result is recorded again
+            lost = self._unwritten.pop(0)
+            self._memory.forget(lost.host, lost.check)
+
+    # The courier's thread
+
+    def _rouse(self) -> None:
+        """See to a courier: this process's own, where no other lives."""
+        if os.environ.get("FLIPBELL_COURIER") == "off":
+            recorder.rouse(self._directory, None)
+            return
+        try:
+            state.prepare(self._directory)
+            held = state.try_lock(self._directory, state.COURIER_LOCK)
+        except OSError as error:
+            self._complain(error)
+            return
+        if held is None:
+            recorder.rouse(self._directory, None)
+            return
+        courier = self._make_courier(held)
+        delivery = threading.Thread(
+            target=_deliver, args=(courier,), name="flipbell-courier", daemon=True
+        )
+        self._courier, self._delivery = courier, delivery
+        delivery.start()
+
+    def _make_courier(self, held: int) -> Courier:
+        from flipbell.courier import Courier, config_for
+        from flipbell.extensions import Extensions
+
+        self._extensions = self._extensions or Extensions.load()
+        config = config_for(self._directory, None)
+        return Courier(self._directory, config, self._extensions, lock=held)
+
+
+def _deliver(courier: Courier) -> None:
+    from flipbell.ledger import LedgerError
+
+    try:
+        courier.run(stay=False)
+    except LedgerError as error:
+        log.error(str(error))
+    except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback
+        log.error(f"the courier failed: {type(error).__name__}: {error}")
+
+
+def _is_sound(result: object) -> bool:
+    return (
+        isinstance(result, CheckResult)
+        and type(result.host) is str
+        and type(result.check) is str
+        and isinstance(result.occurred_at, (int, float))
+    )
+
+
+def _forked(this: weakref.ref[Flipbell]) -> None:
+    flipbell = this()
+    if flipbell is not None:
+        if flipbell._courier is not None:  # noqa: SLF001  a part of the class in all but place
+            flipbell._courier.abandon()  # noqa: SLF001
+        flipbell._memory.statuses.clear()  # noqa: SLF001  the parent may die before it writes
+        flipbell._begin()  # noqa: SLF001
+
+
+def _exiting(this: weakref.ref[Flipbell]) -> None:
+    flipbell = this()
+    if flipbell is not None:
+        flipbell.stop(_AT_EXIT)

@@ -1,0 +1,53 @@
+"""The recorder: what every front calls. It makes a result durable and sees to a courier.
+
+It reads no configuration and opens no database, so neither can lose a change.
+"""
+
+from __future__ import annotations
+
+from flipbell import spool, state, summon
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flipbell.model import CheckResult
+    from flipbell.spool import Position
+
+
+def line(result: CheckResult) -> bytes:
+    """Return the spool's line for a result."""
+    return spool.encode(
+        _bytes(result.host),
+        _bytes(result.check),
+        result.status.value,
+        # Of the output no more is kept, and encoding megabytes of it would take its time.
+        _bytes(result.output[: spool.OUTPUT_LIMIT]),
+        result.occurred_at,
+    )
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte
+        return text.encode("utf-8", "replace")
+
+
+def append(directory: str, lines: Iterable[bytes]) -> tuple[Position, Position]:
+    """Make lines durable; return where in the spool they begin and end.
+
+    Raises OSError (StateError among them) where they could not be recorded.
+    """
+    state.prepare(directory)
+    return spool.append(directory, b"".join(lines))
+
+
+def rouse(directory: str, config: str | None) -> None:
+    """See to a courier. That none can be started is logged: others will try again."""
+    try:
+        summon.summon(directory, config)
+    except OSError as error:
+        from flipbell import log
+
+        log.error(f"cannot start a courier for {directory}: {error}")

@@ -1,0 +1,103 @@
+"""The rooms at work: the configuration as last read, and what delivers to each channel.
+
+It is read again whenever a file changes. A channel that worked goes on as it was while its file
+is being edited and says nothing valid.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flipbell import config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from flipbell._yaml import Problem
+    from flipbell.channels import ChannelType, Sender
+    from flipbell.ledger import Ledger
+    from flipbell.model import Channel
+
+
+class Rooms:
+    """The channels to deliver to."""
+
+    def __init__(
+        self,
+        directory: str,
+        types: Mapping[str, ChannelType],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._directory = directory
+        self._types = types
+        self._tell = say
+        self._signature: config.Signature | None = None
+        self._config = config.Config(directory)
+        self._homes: dict[str, str] = {}  # the file in which each channel was last seen
+        self._senders: dict[str, Sender] = {}
+        self._said: set[Problem] = set()
+        self.channels: dict[str, Channel] = {}
+
+    def refresh(self) -> bool:
+        """Read the configuration if it has changed; return whether it was read."""
+        seen = config.signature(self._directory)
+        if seen == self._signature and self._directory not in self._config.unreadable:
+            return False
+        fresh = config.load(self._directory, self._types)
+        before, self._config, self._signature = self.channels, fresh, seen
+        kept = {name: channel for name, channel in before.items() if self.may_return(name)}
+        self.channels = {**kept, **fresh.channels}
+        for path, names in fresh.files.items():
+            self._homes.update(dict.fromkeys(names, path))
+        for name in set(before):
+            if before[name] != self.channels.get(name):
+                self._senders.pop(name, None)
+        self._say(fresh.problems)
+        return True
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the configuration, as last read."""
+        return self._config.problems
+
+    def may_return(self, name: str) -> bool:
+        """Return whether a channel is out of sight only because a file is broken."""
+        read = self._config
+        if name in read.broken or self._directory in read.unreadable:
+            return True
+        home = self._homes.get(name)
+        return home in read.unreadable if home else bool(read.unreadable)
+
+    def _say(self, problems: tuple[Problem, ...]) -> None:
+        for problem in problems:
+            if problem not in self._said:
+                self._tell(f"configuration: {problem}")
+        self._said = set(problems)
+
+    def register(self, ledger: Ledger) -> None:
+        """Give each channel its cursor before anything new is taken.
+
+        A new channel starts at what happens next; one in a file that could not be read until now,
+        at what happened since then.
+        """
+        last = ledger.last_transition()
+        for path in self._config.unreadable:
+            ledger.set_unread(path, last)
+        unread = ledger.unread()
+        everywhere = unread.get(self._directory, last)
+        for path, names in self._config.files.items():
+            for name in names:
+                ledger.register(name, min(unread.get(path, last), everywhere))
+        for path in unread:
+            if path not in self._config.unreadable:
+                ledger.clear_unread(path)
+
+    def room(self, channel: Channel) -> str:
+        """Return the name of the room that a channel delivers to."""
+        return self._types[channel.type].room(channel)
+
+    def sender(self, channel: Channel) -> Sender:
+        """Return what delivers to a channel."""
+        if channel.name not in self._senders:
+            self._senders[channel.name] = self._types[channel.type].open(channel)
+        return self._senders[channel.name]

@@ -1,0 +1,218 @@
+r"""The spool: an append-only file of check results that the courier has yet to take.
+
+A line is `time status host check output`, parted by tabs: the time in microseconds since the
+epoch, the status as a number, and backslash escapes for backslash, tab, newline and NUL. Lines
+are bytes, because check output need not be UTF-8. A line is recorded when its fdatasync has
+returned.
+
+The first line names the file, and the file before it with the size at which that one ended, so
+that a reader of the old one knows that it missed nothing. A last line that was torn (by a full
+disk or a power cut) is closed by the next writer and dropped by the reader.
+"""
+
+from __future__ import annotations
+
+import os
+
+from flipbell import state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Position = tuple[str, int]
+    """The name of a spool file, and an offset in it."""
+
+    Line = tuple[float, int, str, str, str]
+    """Time in seconds, status, host, check, output."""
+
+START: Position = ("", 0)
+OUTPUT_LIMIT = 4096  # bytes kept of a check's output
+NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
+_MAGIC = b"flipbell-spool 1 "
+_FIELDS = 5
+_ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\0": b"\\0"}
+
+
+def encode(host: bytes, check: bytes, status: int, output: bytes, occurred_at: float) -> bytes:
+    """Return the spool's line for a result."""
+    fields = (
+        b"%d" % int(occurred_at * 1e6),
+        b"%d" % status,
+        _escape(host[:NAME_LIMIT]),
+        _escape(check[:NAME_LIMIT]),
+        _escape(output[:OUTPUT_LIMIT]),
+    )
+    return b"\t".join(fields) + b"\n"
+
+
+def _escape(value: bytes) -> bytes:
+    for plain, escaped in _ESCAPES.items():
+        value = value.replace(plain, escaped)
+    return value
+
+
+def decode(line: bytes) -> Line | None:
+    """Read a line, or return None for one that was torn or is not ours."""
+    fields = line.split(b"\t")
+    if len(fields) != _FIELDS or b"\0" in line:
+        return None
+    try:
+        occurred_at, status = int(fields[0]) / 1e6, int(fields[1])
+    except ValueError:
+        return None
+    host, check, output = (_unescape(field).decode("utf-8", "replace") for field in fields[2:])
+    return occurred_at, status, host, check, output
+
+
+def _unescape(value: bytes) -> bytes:
+    if b"\\" not in value:
+        return value
+    pieces = value.split(_ESCAPES[b"\\"])  # what is left of a backslash starts an escape
+    for plain, escaped in _ESCAPES.items():
+        if plain != b"\\":
+            pieces = [piece.replace(escaped, plain) for piece in pieces]
+    return b"\\".join(pieces)
+
+
+def append(directory: str, lines: bytes) -> tuple[Position, Position]:
+    """Record lines; return where they begin and where they end.
+
+    Raises OSError where they could not be made durable. What was written of them before a disk
+    was full stays: the courier may have read it already.
+    """
+    held = state.lock(directory, state.APPEND_LOCK)
+    try:
+        spool = state.open_private(directory, state.SPOOL, os.O_RDWR | os.O_APPEND)
+        try:
+            begin, torn = _end_of(directory, spool)
+            _write(spool, b"\n" + lines if torn else lines)
+            os.fdatasync(spool)
+            return begin, (begin[0], os.fstat(spool).st_size)
+        finally:
+            os.close(spool)
+    finally:
+        os.close(held)
+
+
+def _end_of(directory: str, spool: int) -> tuple[Position, bool]:
+    """Return where the spool ends, and whether its last line was torn; a new one gets its name."""
+    size = os.fstat(spool).st_size
+    if size == 0:
+        size = _write(spool, header(START))
+        os.fsync(spool)
+        state.sync_directory(directory)
+    name, _, _ = _read_header(spool)
+    return (name, size), os.pread(spool, 1, size - 1) != b"\n"
+
+
+def header(previous: Position) -> bytes:
+    """Return the first line of a new spool that follows *previous*."""
+    name = os.urandom(8).hex().encode()
+    return _MAGIC + b"%b %b %d\n" % (name, previous[0].encode() or b"-", previous[1])
+
+
+def _write(file: int, content: bytes) -> int:
+    written = 0
+    while written < len(content):
+        written += os.write(file, content[written:])
+    return written
+
+
+def _read_header(spool: int) -> tuple[str, Position, int]:
+    """Return the spool's name, where the one before it ended, and where its lines begin.
+
+    A header that is not ours makes a name of its own, so that what can be read is still taken.
+    """
+    first, newline, _ = os.pread(spool, 128, 0).partition(b"\n")
+    words = first.decode("ascii", "replace").split(" ")
+    if newline and first.startswith(_MAGIC) and len(words) == _FIELDS and words[4].isdecimal():
+        return words[2], (words[3], int(words[4])), len(first) + 1
+    return f"damaged-{os.fstat(spool).st_ino}", START, 0
+
+
+def end(directory: str) -> Position:
+    """Return where the spool ends now; START where there is none."""
+    try:
+        spool = state.open_existing(directory, state.SPOOL)
+    except FileNotFoundError:
+        return START
+    try:
+        return _read_header(spool)[0], os.fstat(spool).st_size
+    finally:
+        os.close(spool)
+
+
+class Reader:
+    """Reads the spool from a position on, as far as its lines are whole."""
+
+    def __init__(self, directory: str, position: Position = START) -> None:
+        self._directory = directory
+        self.position = position
+        self.missed = False  # whether lines between the position and the first read are gone
+
+    def lines(self, limit: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the next whole lines, without newline, at most about *limit* bytes of them."""
+        try:
+            spool = state.open_existing(self._directory, state.SPOOL)
+        except FileNotFoundError:
+            return
+        try:
+            self._enter(spool)
+            yield from self._whole_lines(spool, limit)
+        finally:
+            os.close(spool)
+
+    def is_at_end(self) -> bool:
+        """Return whether no whole line is left, without moving on."""
+        position, missed = self.position, self.missed
+        try:
+            return next(self.lines(), None) is None
+        finally:
+            self.position, self.missed = position, missed
+
+    def _enter(self, spool: int) -> None:
+        name, previous, begin = _read_header(spool)
+        if name == self.position[0]:
+            return
+        self.missed = self.missed or self.position not in (START, previous)
+        self.position = (name, begin)
+
+    def _whole_lines(self, spool: int, limit: int) -> Iterator[bytes]:
+        name, offset = self.position
+        block = os.pread(spool, limit, offset)
+        if b"\n" not in block:  # one line may be longer than the limit
+            block = os.pread(spool, max(limit, os.fstat(spool).st_size - offset), offset)
+        for line in block.split(b"\n")[:-1]:
+            offset += len(line) + 1
+            self.position = (name, offset)
+            yield line
+
+
+def rotate(directory: str, reader: Reader, larger_than: int) -> Position:
+    """Start a new spool where all of a large one was taken; return the position to go on from.
+
+    The caller holds the courier's lock.
+    """
+    taken = reader.position
+    if taken[1] <= larger_than:
+        return taken
+    held = state.lock(directory, state.APPEND_LOCK)
+    try:
+        return _replace(directory, taken) if reader.is_at_end() else taken
+    finally:
+        os.close(held)
+
+
+def _replace(directory: str, taken: Position) -> Position:
+    fresh = f"{state.SPOOL}.new"
+    made = state.open_private(directory, fresh, os.O_RDWR)
+    try:
+        os.ftruncate(made, 0)
+        size = _write(made, header(taken))
+        os.fsync(made)
+        os.rename(f"{directory}/{fresh}", f"{directory}/{state.SPOOL}")
+        state.sync_directory(directory)
+        return _read_header(made)[0], size
+    finally:
+        os.close(made)

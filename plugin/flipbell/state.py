@@ -1,0 +1,115 @@
+"""The state directory: made private, refused where it is not, and the files that stand in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+
+SPOOL = "spool"
+LEDGER = "ledger"
+APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it gives up
+COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
+WAKE = "wake"  # a FIFO: a byte in it wakes the courier
+
+
+class StateError(OSError):
+    """The state directory cannot be used; the message names it and says what to do."""
+
+
+def prepare(directory: str) -> None:
+    """Make the state directory if it is missing, and refuse one that others could write to.
+
+    Raises StateError.
+    """
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        _make(directory)
+        found = os.stat(directory)
+    except OSError as error:
+        raise StateError(f"state directory {directory}: {error.strerror}") from None
+    check_private(directory, found)
+
+
+def check_private(directory: str, found: os.stat_result) -> None:
+    """Raise StateError unless *found* is a directory of ours that nobody else can write to."""
+    me = os.geteuid()
+    if not stat.S_ISDIR(found.st_mode):
+        raise StateError(f"state directory {directory}: not a directory")
+    if me not in (0, found.st_uid):
+        raise StateError(
+            f"state directory {directory}: belongs to user {found.st_uid}, and this is user {me}; "
+            "run flipbell as its owner or name another directory with --state"
+        )
+    if found.st_mode & 0o022:
+        raise StateError(f"state directory {directory}: others can write to it; chmod 700 it")
+
+
+def _make(directory: str) -> None:
+    try:
+        os.makedirs(directory, mode=0o700)
+        os.chmod(directory, 0o700)
+    except FileExistsError:
+        return  # another process was faster
+    except OSError as error:
+        raise StateError(
+            f"state directory {directory}: cannot be made: {error.strerror}; make it, "
+            f"owned by user {os.geteuid()} with mode 700, or name another with --state"
+        ) from None
+
+
+def open_private(directory: str, name: str, flags: int) -> int:
+    """Open a file of the state directory; a missing one is made for the directory's owner alone."""
+    path = f"{directory}/{name}"
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        pass
+    try:
+        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return os.open(path, flags)
+    os.fchmod(made, 0o600)  # whatever the umask took away
+    give_to_owner(directory, made)
+    return made
+
+
+def open_existing(directory: str, name: str) -> int:
+    """Open a file of the state directory for reading; raises FileNotFoundError."""
+    return os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
+
+def give_to_owner(directory: str, file: int) -> None:
+    """Let root leave nothing behind that the owner of the directory could not use."""
+    if os.geteuid() == 0:
+        owner = os.stat(directory)
+        os.fchown(file, owner.st_uid, owner.st_gid)
+
+
+def lock(directory: str, name: str) -> int:
+    """Take a lock, waiting for it; closing the returned descriptor frees it."""
+    held = open_private(directory, name, os.O_RDWR)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    return held
+
+
+def try_lock(directory: str, name: str) -> int | None:
+    """Take a lock, or return None where somebody holds it."""
+    held = open_private(directory, name, os.O_RDWR)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return None
+    return held
+
+
+def sync_directory(directory: str) -> None:
+    """Make the directory's entries durable: a new file is lost in a power cut without it."""
+    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,91 @@
+"""Start a courier where none lives, or wake the one that does.
+
+Whoever starts a courier takes the courier's lock first and hands it over, so that two hundred
+changes at once start one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from flipbell import state
+
+HANDED_OVER = 3  # the descriptor on which a courier finds its lock
+_OUT_OF_THE_WAY = 10
+
+
+def summon(directory: str, config: str | None) -> None:
+    """See to it that a courier looks at the spool. Raises OSError where none can be started."""
+    if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
+        wake(directory)
+        return
+    held = state.try_lock(directory, state.COURIER_LOCK)
+    if held is None:
+        wake(directory)
+        return
+    try:
+        _start(held, directory, config)
+    finally:
+        os.close(held)
+
+
+def wake(directory: str, message: bytes = b"\n") -> bool:
+    """Wake the courier; return whether one was there to hear it."""
+    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        fifo = os.open(f"{directory}/{state.WAKE}", flags)
+    except OSError:  # nobody reads it: whoever starts next looks at the spool first
+        return False
+    try:
+        os.write(fifo, message)
+    except BlockingIOError:
+        pass  # full of reasons to wake up already
+    finally:
+        os.close(fifo)
+    return True
+
+
+def is_courier_alive(directory: str) -> bool:
+    """Return whether a courier listens. Probing its lock instead could hide that there is none."""
+    return wake(directory, b"")
+
+
+def _start(held: int, directory: str, config: str | None) -> None:
+    import fcntl
+
+    main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
+    command = [sys.executable, "-I", main, "courier", "--handed-over", "--state", directory]
+    if config is not None:
+        command += ["--config", config]
+    lock = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
+    try:
+        os.posix_spawn(
+            sys.executable, command, os.environ, setsid=True, file_actions=_descriptors(lock)
+        )
+    finally:
+        os.close(lock)
+
+
+def _descriptors(lock: int) -> list[tuple[int | str, ...]]:
+    """Give the courier its lock and nothing of the agent's, which may wait for a pipe to close."""
+    leaked = [fd for fd in _open_descriptors() if os.get_inheritable(fd)]
+    return [
+        *((os.POSIX_SPAWN_CLOSE, fd) for fd in leaked),
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
+        (os.POSIX_SPAWN_DUP2, 0, 1),
+        (os.POSIX_SPAWN_DUP2, 0, 2),
+        (os.POSIX_SPAWN_DUP2, lock, HANDED_OVER),
+    ]
+
+
+def _open_descriptors() -> list[int]:
+    found = []
+    for name in os.listdir("/dev/fd"):
+        descriptor = int(name)
+        try:
+            os.fstat(descriptor)
+        except OSError:  # the one that listed the directory
+            continue
+        found.append(descriptor)
+    return found
