@@ -1,0 +1,103 @@
+"""Fixtures: a HipChat room that judges requests, and a site with configuration and state."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hipchat_room import TOKEN, HipChatRoom
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def hipchat_room() -> Iterator[HipChatRoom]:
+    """A room on loopback; a request that breaks HipChat's contract fails the test."""
+    with HipChatRoom() as room:
+        yield room
+        assert room.faults == []
+
+
+class Site:
+    """A host with flipbell on it: its configuration, its state, and its environment."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.config = base / "conf.d"
+        self.state = base / "state"
+        self.token = base / "token"
+        self.config.mkdir()
+        self.token.write_text(f"{TOKEN}\n")
+        self.token.chmod(0o600)
+        self.environ = {
+            **os.environ,
+            "FLIPBELL_CONFIG": str(self.config),
+            "FLIPBELL_STATE": str(self.state),
+        }
+
+    def channel(self, url: str, name: str = "ops", **keys: Any) -> None:
+        """Write a channel's file."""
+        channel = {"url": url, "room": "4242", "token_file": str(self.token), **keys}
+        content = json.dumps({"channels": {name: channel}})  # JSON is YAML
+        (self.config / f"{name}.yaml").write_text(content)
+
+    def flipbell(
+        self, *arguments: str, stdin: str | bytes = b"", **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run flipbell to its end."""
+        options = {"env": self.environ, "timeout": 60, "capture_output": True, **options}
+        content = stdin.encode() if isinstance(stdin, str) else stdin
+        return subprocess.run([FLIPBELL, *arguments], input=content, check=False, **options)
+
+    def run(self, check: str, code: int, output: str = "", host: str = "web-01") -> None:
+        """Wrap a check that ends with a status, and see that its answer is its own."""
+        script = f"printf %s '{output}'; exit {code}"
+        done = self.flipbell("run", "--host", host, "--check", check, "--", "sh", "-c", script)
+        assert (done.returncode, done.stdout, done.stderr) == (code, output.encode(), b"")
+
+    def deliver(self) -> None:
+        """Have everything delivered."""
+        done = self.flipbell("flush")
+        assert (done.returncode, done.stderr) == (0, b""), self.flipbell("status").stdout
+
+    def status(self) -> dict[str, Any]:
+        """Return what `flipbell status` says."""
+        said: dict[str, Any] = json.loads(self.flipbell("status", "--json").stdout)
+        return said
+
+    def couriers(self) -> list[int]:
+        """Return the processes that are couriers for this state."""
+        return [
+            pid
+            for pid in map(int, filter(str.isdecimal, os.listdir("/proc")))
+            if self._is_courier(pid)
+        ]
+
+    def _is_courier(self, pid: int) -> bool:
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            name = os.readlink(f"/proc/{pid}/exe")
+        except OSError:
+            return False
+        return b"courier" in words and str(self.state).encode() in words and "python" in name
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A site of its own, in a directory with a space in its name; its couriers end with it."""
+    base = tmp_path / "a site"
+    base.mkdir()
+    site = Site(base)
+    yield site
+    for pid in site.couriers():
+        os.kill(pid, signal.SIGTERM)

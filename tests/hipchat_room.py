@@ -1,0 +1,135 @@
+"""A HipChat room for tests: a real server that judges each request by the API's contract."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+from pytest_httpserver import HTTPServer
+from werkzeug import Response
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from werkzeug import Request
+
+SCHEMA = json.loads((Path(__file__).parent / "schema" / "notification.json").read_text())
+TOKEN = "made-up-token-for-tests"
+
+
+@dataclass
+class Heard:
+    """One accepted notification, and the time at which it came."""
+
+    room: str
+    body: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """The status that the default message starts with."""
+        text = str(self.body["message"]).removeprefix("(repeat: an earlier try may have arrived) ")
+        return text.removeprefix("<b>").split("<", 1)[0].split(":", 1)[0]
+
+    @property
+    def is_repeat(self) -> bool:
+        """Whether the message says that it is one."""
+        return str(self.body["message"]).startswith("(repeat")
+
+
+@dataclass
+class Answer:
+    """What the room does with one request instead of accepting it."""
+
+    status: int = 204
+    body: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    accept: bool = False  # hear the message all the same
+    gate: threading.Event | None = None  # answer only when it is set
+
+
+class HipChatRoom:
+    """Hears notifications; `faults` lists what is wrong with those that break the contract."""
+
+    def __init__(self) -> None:
+        self._server = HTTPServer(host="127.0.0.1", port=0, threaded=True)
+        every = re.compile(".*")
+        self._server.expect_request(every).respond_with_handler(self._answer)
+        self._changed = threading.Condition()
+        self.heard: list[Heard] = []
+        self.requests: list[str] = []  # the room of each request, accepted or not
+        self.faults: list[str] = []
+        self.answers: list[Answer] = []  # for the next requests, in order
+        self.otherwise = Answer()  # for all that follow
+
+    def __enter__(self) -> HipChatRoom:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server.is_running():
+            self._server.stop()
+
+    @property
+    def url(self) -> str:
+        """The server's URL."""
+        return self._server.url_for("").rstrip("/")
+
+    @property
+    def statuses(self) -> list[str]:
+        """The status of each message, in order."""
+        return [heard.status for heard in self.heard]
+
+    def wait_for(self, count: int, timeout: float = 15.0) -> list[Heard]:
+        """Return what was heard once it is at least *count* messages."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.heard) >= count, timeout):
+                raise AssertionError(f"heard {self.statuses}, expected {count}; {self.faults}")
+            return list(self.heard)
+
+    def wait_for_requests(self, count: int, timeout: float = 15.0) -> None:
+        """Wait until at least *count* requests came, whatever became of them."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.requests) >= count, timeout):
+                raise AssertionError(f"{len(self.requests)} requests, expected {count}")
+
+    def _answer(self, request: Request) -> Response:
+        room = str(request.environ["REQUEST_URI"]).partition("/v2/room/")[2]
+        room = room.removesuffix("/notification")
+        with self._changed:
+            self.requests.append(room)
+            answer = self.answers.pop(0) if self.answers else self.otherwise
+            self._changed.notify_all()
+        fault = _fault(request)
+        if fault is not None:
+            self.faults.append(fault)
+            return Response(status=400)
+        if "auth_test" in request.args:
+            return Response(status=202 if answer.status == 204 else answer.status)
+        if answer.gate is not None:
+            answer.gate.wait(20)
+        if answer.status == 204 or answer.accept:
+            with self._changed:
+                self.heard.append(Heard(room, json.loads(request.get_data())))
+                self._changed.notify_all()
+        return Response(answer.body, status=answer.status, headers=dict(answer.headers))
+
+
+def _fault(request: Request) -> str | None:
+    uri = str(request.environ["REQUEST_URI"])
+    path = uri.partition("?")[0]
+    if request.method != "POST" or path.count("/") != 4 or not path.endswith("/notification"):
+        return f"{request.method} {uri}"
+    if request.headers.get("Authorization") != f"Bearer {TOKEN}":
+        return "wrong Authorization"
+    if request.headers.get("Content-Type") != "application/json":
+        return "wrong Content-Type"
+    try:
+        jsonschema.validate(json.loads(request.get_data()), SCHEMA)
+    except (ValueError, jsonschema.ValidationError) as error:
+        return str(error).splitlines()[0]
+    return None
