@@ -137,9 +137,7 @@ def test_a_real_monitoring_plugin(site: Site, hipchat_room: HipChatRoom) -> None
     assert "DISK CRITICAL" in hipchat_room.heard[0].body["message"]
 
 
-def test_two_hundred_checks_from_sixteen_processes(
-    site: Site, hipchat_room: HipChatRoom
-) -> None:
+def test_two_hundred_checks_from_sixteen_processes(site: Site, hipchat_room: HipChatRoom) -> None:
     site.channel(hipchat_room.url, per_minute=0)
 
     with ThreadPoolExecutor(16) as pool:

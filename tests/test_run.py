@@ -1,0 +1,356 @@
+"""`flipbell run`: the agent sees the check's own bytes, status, timing and death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+from conftest import FLIPBELL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Site
+
+SH = ("sh", "-c")
+
+
+@pytest.fixture(autouse=True)
+def _no_courier(site: Site) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+
+
+class Start(Protocol):
+    """Starts a wrapped check and returns while it runs."""
+
+    def __call__(self, *command: str, **options: Any) -> subprocess.Popen[bytes]: ...
+
+
+@pytest.fixture
+def start(site: Site) -> Iterator[Start]:
+    with contextlib.ExitStack() as stack:
+
+        def _start(*command: str, **options: Any) -> subprocess.Popen[bytes]:
+            options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+            arguments = [FLIPBELL, "run", "--check", "x", "--", *command]
+            process = subprocess.Popen(arguments, env=site.environ, **options)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield _start
+
+
+def _recorded(site: Site) -> list[list[str]]:
+    """Return status and output of each line in the spool."""
+    lines = (site.state / "spool").read_text().splitlines()[1:]
+    return [[line.split("\t")[1], line.split("\t")[4]] for line in lines]
+
+
+def _until(condition: Any, timeout: float = 10.0) -> Any:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        select.select([], [], [], 0.01)
+    raise AssertionError("it never came true")
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 42, 126, 127, 255])
+def test_passes_every_exit_status(site: Site, code: int) -> None:
+    done = site.flipbell("run", "--check", "x", "--", *SH, f"exit {code}")
+
+    assert done.returncode == code
+    assert _recorded(site) == [[str(code if code <= 3 else 3), ""]]
+
+
+def test_passes_output_byte_for_byte(site: Site) -> None:
+    content = bytes(range(256)) * 4096
+    file = site.base / "output"
+    file.write_bytes(content)
+
+    done = site.flipbell("run", "--check", "x", "--", "cat", str(file))
+
+    assert done.stdout == content
+    assert done.stderr == b""
+
+
+def test_stderr_stays_apart_where_the_agent_keeps_it_apart(site: Site) -> None:
+    done = site.flipbell("run", "--check", "x", "--", *SH, "echo out; echo err >&2")
+
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+    assert _recorded(site) == [["0", "out\\n"]]
+
+
+def test_keeps_the_order_of_merged_stdout_and_stderr(start: Start) -> None:
+    script = "for i in 1 2 3 4 5 6 7 8 9; do echo out $i; echo err $i >&2; done"
+    expected = "".join(f"out {i}\nerr {i}\n" for i in range(1, 10)).encode()
+    process = start(*SH, script, stderr=subprocess.STDOUT)
+
+    assert process.communicate(timeout=20)[0] == expected
+
+
+def test_a_check_reads_nothing_of_the_agents_stdin(site: Site) -> None:
+    done = site.flipbell("run", "--check", "x", "--", "cat", stdin="the agent's")
+
+    assert done.stdout == b""
+
+
+def test_stdin_on_request(site: Site) -> None:
+    done = site.flipbell("run", "--stdin", "--check", "x", "--", "cat", stdin="given\n")
+
+    assert done.stdout == b"given\n"
+
+
+def test_relays_output_as_it_comes(site: Site, start: Start) -> None:
+    go_on = site.base / "go on"
+    script = f"echo first; while [ ! -e '{go_on}' ]; do sleep 0.05; done; echo second"
+    process = start(*SH, script)
+    assert process.stdout is not None
+
+    assert process.stdout.readline() == b"first\n"  # before the second can have been written
+    go_on.touch()
+    assert process.communicate(timeout=20)[0] == b"second\n"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", "SIGSEGV", "SIGABRT", "SIGPIPE"])
+def test_dies_of_the_signal_that_its_check_died_of(site: Site, name: str) -> None:
+    number = getattr(signal, name)
+
+    done = site.flipbell("run", "--check", "x", "--", *SH, f"kill -{number:d} $$")
+
+    assert done.returncode == -number
+    assert _recorded(site) == [["3", ""]]
+
+
+def test_passes_sigterm_on_and_ends_as_the_check_ends(start: Start) -> None:
+    script = "trap 'echo caught; exit 2' TERM; echo ready; while :; do sleep 0.05; done"
+    process = start(*SH, script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+    process.terminate()
+
+    assert process.communicate(timeout=20)[0] == b"caught\n"
+    assert process.returncode == 2
+
+
+def test_dies_of_sigterm_where_the_check_does(start: Start) -> None:
+    process = start(*SH, "echo ready; exec sleep 60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+
+    process.terminate()
+
+    assert process.wait(20) == -signal.SIGTERM
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the leash needs F_SETSIG")
+def test_the_check_does_not_outlive_a_wrapper_that_is_killed(start: Start) -> None:
+    process = start(*SH, "echo $$; exec sleep 60")
+    assert process.stdout is not None
+    check = int(process.stdout.readline())
+
+    process.kill()
+    process.wait(20)
+
+    _until(lambda: not Path(f"/proc/{check}").exists())
+
+
+def test_what_a_check_left_running_delays_nothing_and_still_reaches_the_agent(
+    site: Site, start: Start
+) -> None:
+    go_on = site.base / "go on"
+    wait = f"while [ ! -e '{go_on}' ]; do sleep 0.05; done"
+    process = start(*SH, f"({wait}; echo late) & echo now; exit 1")
+    assert process.stdout is not None
+
+    assert process.wait(20) == 1  # though something holds the check's stdout
+    assert process.stdout.readline() == b"now\n"
+    go_on.touch()
+    assert process.stdout.read() == b"late\n"
+
+
+def test_a_check_learns_that_nobody_reads_its_output(start: Start) -> None:
+    process = start(*SH, "while :; do echo more || exit 9; done")
+    assert process.stdout is not None
+    process.stdout.read(10)
+
+    process.stdout.close()
+
+    assert process.wait(20) in (-signal.SIGPIPE, 9)
+
+
+def test_writes_all_to_a_pipe_that_does_not_block(start: Start) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    process = start(*SH, "head -c 1000000 /dev/zero", stdout=writing)
+    os.close(writing)
+
+    with open(reading, "rb") as pipe:
+        assert len(pipe.read()) == 1_000_000
+    assert process.wait(20) == 0
+
+
+def test_runs_with_its_standard_descriptors_closed(site: Site) -> None:
+    script = f"'{FLIPBELL}' run --check x -- sh -c 'echo hi; exit 1' >&- 2>&- <&-"
+
+    done = subprocess.run(["sh", "-c", script], env=site.environ, check=False, timeout=20)
+
+    assert done.returncode == 1
+    assert _recorded(site) == [["1", "hi\\n"]]
+
+
+def test_runs_a_script_without_interpreter_line_as_a_shell_would(site: Site) -> None:
+    script = site.base / "check it"
+    script.write_text("echo args $1; exit 1\n")
+    script.chmod(0o755)
+
+    done = site.flipbell("run", "--check", "x", "--", str(script), "a b")
+
+    assert (done.returncode, done.stdout) == (1, b"args a b\n")
+
+
+def test_the_check_ignores_no_signal_that_python_ignores(site: Site) -> None:
+    done = site.flipbell("run", "--check", "x", "--", "grep", "SigIgn", "/proc/self/status")
+
+    ignored = int(done.stdout.split()[1], 16)
+    assert not ignored & (1 << (signal.SIGPIPE - 1))
+    assert not ignored & (1 << (signal.SIGXFSZ - 1))
+
+
+def test_stays_in_the_agents_process_group(start: Start) -> None:
+    script = "ps -o pgid= -p $$ | tr -d ' '"
+    process = start(*SH, script, start_new_session=True)
+
+    assert int(process.communicate(timeout=20)[0]) == process.pid
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected --check NAME"),
+        (["--check"], "--check needs a value"),
+        (["--check", "x"], "expected a command"),
+        (["--check", "x", "--"], "expected a command"),
+        (["--chekc", "x", "--", "true"], "unknown option --chekc"),
+        (["-v", "--", "true"], "unknown option -v"),
+        (["--check", "x" * 1025, "--", "true"], "longer than 1024 bytes"),
+    ],
+)
+def test_a_wrong_call_is_a_check_that_could_not_check(
+    site: Site, arguments: list[str], said: str
+) -> None:
+    done = site.flipbell("run", *arguments)
+
+    assert done.returncode == 3
+    assert done.stdout.startswith(b"UNKNOWN - flipbell: ")
+    assert said in done.stdout.decode()
+    assert done.stdout.count(b"\n") == 1
+    assert done.stderr == b""
+
+
+def test_a_command_that_cannot_be_started_is_recorded_as_unknown(site: Site) -> None:
+    done = site.flipbell("run", "--check", "x", "--", "/no/such/check")
+
+    reason = "cannot start /no/such/check: No such file or directory"
+    assert (done.returncode, done.stdout.decode()) == (3, f"UNKNOWN - flipbell: {reason}\n")
+    assert _recorded(site) == [["3", reason]]
+
+
+def test_options_may_be_written_with_an_equals_sign(site: Site) -> None:
+    done = site.flipbell("run", "--check=x y", "--host=web 1", "sh", "-c", "exit 2")
+
+    assert done.returncode == 2
+    assert "\tweb 1\tx y\t" in (site.state / "spool").read_text()
+
+
+def test_help(site: Site) -> None:
+    done = site.flipbell("run", "--help")
+
+    assert done.returncode == 0
+    assert b"example: flipbell run" in done.stdout
+
+
+def test_a_stuck_lock_delays_the_answer_by_its_limit_only(site: Site) -> None:
+    import fcntl
+
+    site.run("x", 0)
+    with (site.state / "append.lock").open("r+") as stuck:
+        fcntl.flock(stuck, fcntl.LOCK_EX)
+        site.run("x", 2)  # returns although the lock is held: a hang fails by time-out
+        assert len(_recorded(site)) == 1
+    _until(lambda: len(_recorded(site)) == 2)  # the child that was left behind has recorded it
+
+
+def test_a_tokens_variable_does_not_reach_the_check(site: Site) -> None:
+    site.environ["OPS_TOKEN"] = site.environ["OTHER"] = "made-up"
+    site.channel("http://127.0.0.1:1", token_env="OPS_TOKEN", token_file=None)
+
+    done = site.flipbell("run", "--check", "x", "--", "env")
+
+    assert b"OPS_TOKEN" not in done.stdout
+    assert b"OTHER=made-up" in done.stdout
+
+
+def test_a_courier_holds_no_descriptor_of_the_agent(site: Site) -> None:
+    del site.environ["FLIPBELL_COURIER"]
+    site.config.rmdir()  # keeps the courier waiting for a configuration
+    reading, writing = os.pipe()
+
+    site.flipbell("run", "--check", "x", "--", "sh", "-c", "exit 2", pass_fds=[writing])
+    os.close(writing)
+
+    assert os.read(reading, 1) == b""  # blocks for as long as anybody holds the other end
+    courier = _until(site.couriers)[0]
+    links = [os.readlink(f"/proc/{courier}/fd/{fd}") for fd in os.listdir(f"/proc/{courier}/fd")]
+    state = str(site.state)
+    assert all(link.startswith((state, "/dev/null", "pipe:")) for link in links), links
+    os.close(reading)
+
+
+def test_a_check_on_a_terminal_is_interrupted_as_usual(start: Start) -> None:
+    master, slave = pty.openpty()
+    script = "echo ready; exec sleep 60"
+    process = start(*SH, script, stdin=slave, stdout=slave, stderr=slave, preexec_fn=_tty)
+    os.close(slave)
+    assert b"ready" in os.read(master, 100)
+
+    os.write(master, b"\x03")
+
+    assert process.wait(20) == -signal.SIGINT
+    with contextlib.suppress(OSError):
+        os.close(master)
+
+
+def _tty() -> None:
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_imports_next_to_nothing() -> None:
+    heavy = (
+        "yaml requests pluggy sqlite3 argparse subprocess logging enum dataclasses typing re json"
+    )
+    code = f"import sys, flipbell.run; print([n for n in {heavy.split()} if n in sys.modules])"
+
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys; sys.path += {sys.path}; {code}"],
+        check=True,
+        capture_output=True,
+    )
+
+    assert done.stdout == b"[]\n"
