@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hipchat_room import TOKEN, HipChatRoom
+from hipchat_room import TOKEN, HipChatRoom, HipChatServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,12 +20,19 @@ FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session")
+def hipchat_server() -> Iterator[HipChatServer]:
+    """A HipChat server on loopback."""
+    with HipChatServer() as server:
+        yield server
+
+
 @pytest.fixture
-def hipchat_room() -> Iterator[HipChatRoom]:
-    """A room on loopback; a request that breaks HipChat's contract fails the test."""
-    with HipChatRoom() as room:
-        yield room
-        assert room.faults == []
+def hipchat_room(hipchat_server: HipChatServer) -> Iterator[HipChatRoom]:
+    """A room of one's own; a request that breaks HipChat's contract fails the test."""
+    room = hipchat_server.room()
+    yield room
+    assert room.faults == []
 
 
 class Site:

@@ -14,6 +14,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Response
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
     from werkzeug import Request
@@ -52,32 +53,45 @@ class Answer:
     gate: threading.Event | None = None  # answer only when it is set
 
 
+class HipChatServer:
+    """The server behind the rooms of all tests, each room under a path of its own."""
+
+    def __init__(self, ssl_context: ssl.SSLContext | None = None) -> None:
+        host = "localhost" if ssl_context else "127.0.0.1"
+        self._server = HTTPServer(host=host, port=0, threaded=True, ssl_context=ssl_context)
+        self._server.expect_request(re.compile(".*")).respond_with_handler(self._answer)
+        self._rooms: dict[str, HipChatRoom] = {}
+
+    def __enter__(self) -> HipChatServer:
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
+
+    def room(self) -> HipChatRoom:
+        """Return a fresh room; what a test before left under way does not reach it."""
+        base = f"/hipchat-{len(self._rooms)}"
+        self._rooms[base] = HipChatRoom(self._server.url_for(base))
+        return self._rooms[base]
+
+    def _answer(self, request: Request) -> Response:
+        uri = str(request.environ["REQUEST_URI"])
+        base = "/" + uri.split("/")[1]
+        return self._rooms[base].answer(request, uri.removeprefix(base))
+
+
 class HipChatRoom:
     """Hears notifications; `faults` lists what is wrong with those that break the contract."""
 
-    def __init__(self) -> None:
-        self._server = HTTPServer(host="127.0.0.1", port=0, threaded=True)
-        every = re.compile(".*")
-        self._server.expect_request(every).respond_with_handler(self._answer)
+    def __init__(self, url: str) -> None:
+        self.url = url
         self._changed = threading.Condition()
         self.heard: list[Heard] = []
         self.requests: list[str] = []  # the room of each request, accepted or not
         self.faults: list[str] = []
         self.answers: list[Answer] = []  # for the next requests, in order
         self.otherwise = Answer()  # for all that follow
-
-    def __enter__(self) -> HipChatRoom:
-        self._server.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server.is_running():
-            self._server.stop()
-
-    @property
-    def url(self) -> str:
-        """The server's URL."""
-        return self._server.url_for("").rstrip("/")
 
     @property
     def statuses(self) -> list[str]:
@@ -97,14 +111,14 @@ class HipChatRoom:
             if not self._changed.wait_for(lambda: len(self.requests) >= count, timeout):
                 raise AssertionError(f"{len(self.requests)} requests, expected {count}")
 
-    def _answer(self, request: Request) -> Response:
-        room = str(request.environ["REQUEST_URI"]).partition("/v2/room/")[2]
-        room = room.removesuffix("/notification")
+    def answer(self, request: Request, uri: str) -> Response:
+        """Judge a request, and answer it as told."""
+        room = uri.partition("/v2/room/")[2].partition("?")[0].removesuffix("/notification")
         with self._changed:
             self.requests.append(room)
             answer = self.answers.pop(0) if self.answers else self.otherwise
             self._changed.notify_all()
-        fault = _fault(request)
+        fault = _fault(request, uri)
         if fault is not None:
             self.faults.append(fault)
             return Response(status=400)
@@ -119,8 +133,7 @@ class HipChatRoom:
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
 
-def _fault(request: Request) -> str | None:
-    uri = str(request.environ["REQUEST_URI"])
+def _fault(request: Request, uri: str) -> str | None:
     path = uri.partition("?")[0]
     if request.method != "POST" or path.count("/") != 4 or not path.endswith("/notification"):
         return f"{request.method} {uri}"

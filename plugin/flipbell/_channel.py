@@ -35,7 +35,10 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     kind = section.one_of("type", sorted(types)) or "hipchat"
     settings = types[kind].read(section)
     form = section.one_of("format", ("html", "text")) or "html"
+    errors_before = section.problems.errors
     send = _statuses(section, "send", ALL)
+    if send <= {Status.OK} and section.problems.errors == errors_before:
+        section.warn("send", "this room never hears anything: an OK is told only after a problem")
     notify = _statuses(section, "notify", PROBLEMS)
     color = {**DEFAULT_COLORS, **_texts(section, "color", _yaml.listed(COLORS), COLORS)}
     mention = _mention(section, form)
@@ -45,8 +48,6 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     sender = _sender(section)
     per_minute = section.integer("per_minute", least=0, most=10_000)
     section.refuse_unknown()
-    if send <= {Status.OK}:
-        section.warn("send", "this room never hears anything: an OK is told only after a problem")
     return Channel(
         name=name,
         type=kind,

@@ -356,7 +356,7 @@ def judge_failure(error: Exception) -> Outcome:
     if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
         return Outcome(Verdict.UNKNOWN, f"the connection broke ({name})")
     if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return Outcome(Verdict.PAUSE, f"{error.strerror or name}: {error.filename or 'verify'}")
+        return Outcome(Verdict.PAUSE, f"the request could not be made: {error}")
     return Outcome(Verdict.PAUSE, f"the request could not be made ({name}); check the channel")
 
 

@@ -1,0 +1,144 @@
+"""The ledger: what is a transition, taken once, and readable by others meanwhile."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flipbell import state
+from flipbell.ledger import VERSION, Ledger, LedgerError
+from flipbell.model import Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = 1000.0
+POSITION = ("spool", 10)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> str:
+    made = tmp_path / "state"
+    state.prepare(str(made))
+    return str(made)
+
+
+@pytest.fixture
+def ledger(directory: str) -> Iterator[Ledger]:
+    opened = Ledger.open(directory)
+    yield opened
+    opened.close()
+
+
+def _take(ledger: Ledger, *results: tuple[float, int], now: float = NOW) -> list[str]:
+    """Take results of one check; return every transition so far, as `before-after`."""
+    with ledger.transaction():
+        lines = [(at, status, "web-01", "disk", "output") for at, status in results]
+        ledger.take(lines, POSITION, now)
+    return [
+        f"{found.previous.name if found.previous else ''}-{found.status.name}"
+        for found, _ in ledger.history(100)
+    ]
+
+
+def test_a_first_ok_is_no_transition(ledger: Ledger) -> None:
+    assert _take(ledger, (1, 0), (2, 0)) == []
+    assert ledger.count_checks() == 1
+
+
+def test_a_first_problem_is_one(ledger: Ledger) -> None:
+    assert _take(ledger, (1, 2)) == ["-CRITICAL"]
+
+
+def test_each_change_is_one(ledger: Ledger) -> None:
+    assert _take(ledger, (1, 0), (2, 1), (3, 1), (4, 2), (5, 3), (6, 0)) == [
+        "OK-WARNING",
+        "WARNING-CRITICAL",
+        "CRITICAL-UNKNOWN",
+        "UNKNOWN-OK",
+    ]
+
+
+def test_a_result_older_than_the_last_change_is_ignored_and_counted(ledger: Ledger) -> None:
+    assert _take(ledger, (5, 2), (4, 0)) == ["-CRITICAL"]
+    assert ledger.setting("late") == 1
+
+
+def test_results_of_the_same_time_count_as_they_arrive(ledger: Ledger) -> None:
+    assert _take(ledger, (5, 2), (5, 0)) == ["-CRITICAL", "CRITICAL-OK"]
+
+
+def test_unchanged_results_leave_no_time(ledger: Ledger) -> None:
+    assert _take(ledger, (5, 2), (9, 2), (7, 0)) == ["-CRITICAL", "CRITICAL-OK"]
+
+
+def test_a_time_in_the_future_is_taken_for_now(ledger: Ledger) -> None:
+    assert _take(ledger, (9e9, 2), (NOW, 0)) == ["-CRITICAL", "CRITICAL-OK"]
+    assert ledger.history(1)[0][0].occurred_at == NOW
+
+
+def test_a_stored_time_in_the_future_does_not_win_for_ever(ledger: Ledger) -> None:
+    _take(ledger, (5000, 2), now=5000.0)
+
+    assert _take(ledger, (NOW, 0), now=NOW) == ["-CRITICAL", "CRITICAL-OK"]  # the clock went back
+
+
+def test_what_was_taken_and_how_far_are_one_transaction(ledger: Ledger) -> None:
+    with pytest.raises(KeyError), ledger.transaction():
+        ledger.take([(1, 2, "h", "c", "")], POSITION, NOW)
+        raise KeyError
+
+    assert ledger.history(10) == []
+    assert ledger.position() == ("", 0)
+
+
+def test_others_read_while_the_courier_has_it_open(ledger: Ledger, directory: str) -> None:
+    _take(ledger, (1, 2))
+
+    view = Ledger.view(directory)
+
+    assert view is not None
+    assert [found.status for found, _ in view.history(10)] == [Status.CRITICAL]
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        view.set("x", 1)
+    view.close()
+
+
+def test_there_is_nothing_to_view_before_the_first_courier(directory: str) -> None:
+    assert Ledger.view(directory) is None
+
+
+def test_opens_again_as_it_was(directory: str) -> None:
+    first = Ledger.open(directory)
+    _take(first, (1, 2))
+    first.close()
+
+    second = Ledger.open(directory)
+
+    assert _take(second, (2, 2), (3, 0)) == ["-CRITICAL", "CRITICAL-OK"]
+    second.close()
+
+
+def test_a_newer_ledger_is_refused(directory: str) -> None:
+    Ledger.open(directory).close()
+    connection = sqlite3.connect(f"{directory}/ledger")
+    connection.execute(f"PRAGMA user_version={VERSION + 1}")
+    connection.close()
+
+    with pytest.raises(LedgerError, match="upgrade flipbell"):
+        Ledger.open(directory)
+
+
+def test_a_room_gets_no_more_than_its_share(ledger: Ledger) -> None:
+    with ledger.transaction():
+        for second in range(3):
+            ledger.begin_try("ops", second, notify=True, reason="", room="room", now=NOW + second)
+
+    assert ledger.room_free_at("room", 3, NOW + 2) == NOW + 60
+    assert ledger.room_free_at("room", 4, NOW + 2) == NOW + 2
+    assert ledger.room_free_at("room", 3, NOW + 61) == NOW + 61
+    assert ledger.room_free_at("other", 3, NOW + 2) == NOW + 2
+    assert ledger.room_free_at("room", 0, NOW + 2) == NOW + 2
