@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,24 @@ class Site:
         except OSError:
             return False
         return b"courier" in words and str(self.state).encode() in words and "python" in name
+
+
+def run_python(site: Site, code: str) -> subprocess.CompletedProcess[bytes]:
+    """Run an agent written in Python on a site."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=site.environ,
+        check=False,
+        timeout=60,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def shipped(name: str) -> Path:
+    """Return a file of hooks/ or conf.d/: of the checkout, or as the wheel has installed it."""
+    here = ROOT / name
+    return here if here.exists() else Path(sys.prefix) / "share" / "flipbell" / name
 
 
 @pytest.fixture

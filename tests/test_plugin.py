@@ -1,0 +1,357 @@
+"""The hook contract: any host, any order, any failure, and never a harm to the agent."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+import pytest
+from conftest import run_python, shipped
+from hipchat_room import Answer
+
+import flipbell
+from flipbell import CheckResult, Status
+from flipbell.hookspecs import AgentSpecs
+from flipbell.plugin import AttachError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from conftest import Site
+    from hipchat_room import HipChatRoom
+
+HOOKS = [name for name in vars(AgentSpecs) if name.startswith("flipbell_")]
+
+
+@pytest.fixture
+def agent(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], flipbell.Flipbell]]:
+    """Start flipbell in this process, on a site of its own."""
+    for name in ("FLIPBELL_STATE", "FLIPBELL_CONFIG"):
+        monkeypatch.setenv(name, site.environ[name])
+    started = []
+
+    def start() -> flipbell.Flipbell:
+        started.append(flipbell.start("test"))
+        return started[-1]
+
+    yield start
+    for running in started:
+        running.stop(10.0)
+
+
+def test_a_plain_registration_registers_nothing_which_is_why_there_is_attach() -> None:
+    """The fact about pluggy that `attach` exists for."""
+
+    class Plain:
+        @flipbell.hookimpl
+        def flipbell_check_result(self, result: CheckResult) -> None: ...
+
+    host = pluggy.PluginManager("someagent")
+    host.register(Plain())
+
+    assert not hasattr(host.hook, "flipbell_check_result")
+
+
+@pytest.mark.parametrize("project", ["someagent", "flipbell", "a-b.c"])
+@pytest.mark.usefixtures("agent")
+def test_attaches_under_any_project_name(project: str) -> None:
+    host = pluggy.PluginManager(project)
+
+    attached = flipbell.attach(host)
+
+    assert host.get_plugin("flipbell") is attached
+    for name in HOOKS:
+        assert [found.plugin for found in getattr(host.hook, name).get_hookimpls()] == [attached]
+        assert getattr(host.hook, name).has_spec()
+    host.check_pending()
+
+
+@pytest.mark.usefixtures("agent")
+def test_hosts_hooks_beside_ours() -> None:
+    host = pluggy.PluginManager("someagent")
+    spec, impl = pluggy.HookspecMarker("someagent"), pluggy.HookimplMarker("someagent")
+    calls = []
+
+    class Hosts:
+        @spec
+        def check_result(self, result: object) -> None: ...
+
+        @spec
+        def flipbell_check_result(self, result: CheckResult) -> None:
+            """The host has specified our hook itself, and keeps its own."""
+
+    class Others:
+        @impl
+        def check_result(self, result: object) -> None:
+            calls.append(result)
+
+        @impl
+        def flipbell_check_result(self, result: CheckResult) -> None:
+            calls.append(result)
+
+    host.add_hookspecs(Hosts)
+    host.register(Others())
+    flipbell.attach(host)
+    result = CheckResult("h", "c", Status.OK)
+    host.hook.check_result(result=1)
+    host.hook.flipbell_check_result(result=result)
+
+    assert calls == [1, result]
+    assert host.hook.flipbell_check_result.spec.namespace is Hosts
+
+
+@pytest.mark.usefixtures("agent")
+def test_a_host_whose_hook_of_that_name_is_another_is_told_so() -> None:
+    host = pluggy.PluginManager("someagent")
+
+    class Hosts:
+        @pluggy.HookspecMarker("someagent")
+        def flipbell_check_result(self, other: int) -> None: ...
+
+    host.add_hookspecs(Hosts)
+
+    with pytest.raises(AttachError, match="someagent has hooks named as flipbell's"):
+        flipbell.attach(host)
+
+
+@pytest.mark.usefixtures("agent")
+def test_attaching_again_changes_nothing() -> None:
+    host = pluggy.PluginManager("someagent")
+
+    assert flipbell.attach(host) is flipbell.attach(host)
+    assert len(host.get_plugins()) == 1
+
+
+@pytest.mark.usefixtures("agent")
+def test_attaching_after_a_reload_replaces_the_old_one() -> None:
+    class FromBefore:
+        stopped = False
+
+        def stop(self, _timeout: float) -> None:
+            self.stopped = True
+
+    host = pluggy.PluginManager("someagent")
+    before = FromBefore()
+    host.register(before, "flipbell")
+
+    attached = flipbell.attach(host)
+
+    assert before.stopped
+    assert host.get_plugins() == {attached}
+
+
+def test_eight_threads_at_once(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url, per_minute=0)
+    running = agent()
+
+    def report(name: int) -> None:
+        for check in range(10):
+            for status in (0, 1, 1, 2, 0):
+                running.report(CheckResult(f"h{name}", f"c{check}", Status(status)))
+
+    threads = [threading.Thread(target=report, args=(name,)) for name in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    running.stop(30.0)
+
+    by_check: dict[str, list[str]] = {}
+    for heard in hipchat_room.heard:
+        name = str(heard.body["message"]).split(": ")[1].split(" (")[0]
+        by_check.setdefault(name, []).append(heard.status)
+    assert len(by_check) == 80
+    assert set(map(tuple, by_check.values())) == {("WARNING", "CRITICAL", "OK")}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [None, 5, CheckResult(None, "c", Status.OK), CheckResult("h", ["c"], Status.OK)],  # type: ignore[arg-type]
+)
+def test_an_agents_own_mistake_does_it_no_harm(
+    site: Site, agent: Callable[[], flipbell.Flipbell], result: Any
+) -> None:
+    running = agent()
+
+    running.report(result)
+    running.report(CheckResult("h", "c", Status.CRITICAL))
+    running.stop(5.0)
+
+    assert (site.state / "spool").read_text().count("\n") == 2
+
+
+def test_a_state_that_cannot_be_written_is_tried_again(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    site.state.write_text("in the way")
+    running = agent()
+
+    running.report(CheckResult("h", "c", Status.CRITICAL))
+    running.stop(0.2)  # nothing could be recorded, and nothing raised
+    site.state.unlink()
+    running.report(CheckResult("h", "d", Status.CRITICAL))
+
+    hipchat_room.wait_for(2)
+
+
+def test_what_another_process_recorded_is_not_taken_for_unchanged(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    running.report(CheckResult("web-01", "disk", Status.CRITICAL))
+    hipchat_room.wait_for(1)
+
+    site.run("disk", 0)
+    hipchat_room.wait_for(2)
+    while len(hipchat_room.heard) < 3:  # within the second after which it looks
+        running.report(CheckResult("web-01", "disk", Status.CRITICAL))
+        threading.Event().wait(0.05)
+
+    assert hipchat_room.statuses[:3] == ["CRITICAL", "OK", "CRITICAL"]
+
+
+def test_a_stop_with_the_room_down_is_bounded_and_a_courier_delivers_the_rest(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(503)
+    running = agent()
+
+    running.report(CheckResult("h", "c", Status.CRITICAL))
+    hipchat_room.wait_for_requests(1)
+    running.stop(0.1)
+    hipchat_room.otherwise = Answer()
+
+    hipchat_room.wait_for(1)
+
+
+KILLED = """
+import os, signal, sys, flipbell
+running = flipbell.start("agent")
+running.report(flipbell.CheckResult("h", "c", flipbell.Status.CRITICAL))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_right_after_the_call_is_healed_by_the_next_result(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+
+    for _ in range(5):
+        assert run_python(site, KILLED).returncode == -9
+    run_python(site, KILLED.replace("os.kill", "running.stop(10.0) or os.kill"))
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+DAEMON = """
+import os, sys, time, flipbell, pluggy
+host = pluggy.PluginManager("someagent")
+flipbell.attach(host)
+host.hook.flipbell_check_result(result=flipbell.CheckResult("h", "before", 2))
+if os.fork():
+    os._exit(0)
+os.setsid()
+if os.fork():
+    os._exit(0)
+for check in ("before", "after"):
+    host.hook.flipbell_check_result(result=flipbell.CheckResult("h", check, 2))
+host.hook.flipbell_agent_stopping(timeout=10.0)
+"""
+
+
+def test_an_agent_that_becomes_a_daemon_after_attaching(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+
+    assert run_python(site, DAEMON).returncode == 0
+    hipchat_room.wait_for(2)
+    site.deliver()
+
+    checks = [str(heard.body["message"]).split(": ")[1] for heard in hipchat_room.heard]
+    assert sorted(checks) == ["after on h", "before on h"]
+
+
+SILENT_END = """
+import flipbell
+flipbell.start("agent").report(flipbell.CheckResult("h", "c", flipbell.Status.CRITICAL))
+"""
+
+
+def test_an_agent_that_ends_without_a_word_loses_nothing(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+
+    assert run_python(site, SILENT_END).stderr == b""
+
+    hipchat_room.wait_for(1)
+
+
+def test_a_forked_child_does_not_keep_the_couriers_lock(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    """A child that outlives the agent must not look like a courier that lives."""
+    import fcntl
+
+    site.channel(hipchat_room.url)
+    script = """
+import os, flipbell, sys, time
+running = flipbell.start("agent")
+running.report(flipbell.CheckResult("h", "c", flipbell.Status.CRITICAL))
+while running._courier is None:
+    time.sleep(0.001)
+child = os.fork()
+if child == 0:
+    sys.stdin.read()
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+    gate = threading.Event()
+    hipchat_room.otherwise = Answer(gate=gate)
+    with subprocess.Popen(
+        [sys.executable, "-c", script], env=site.environ, stdin=subprocess.PIPE
+    ) as process:
+        process.wait(20)
+        with (site.state / "courier.lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        gate.set()
+
+
+def test_the_drop_in_for_pluggy_hosts(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    drop_in = shipped("hooks/pluggy/flipbell_hook.py")
+    script = f"""
+import importlib.util, pluggy
+host = pluggy.PluginManager("someagent")
+spec = importlib.util.spec_from_file_location("flipbell_hook", {str(drop_in)!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.register(host)
+import flipbell
+host.hook.flipbell_agent_started(agent="someagent")
+host.hook.flipbell_check_result(result=flipbell.CheckResult("h", "c", 2))
+host.hook.flipbell_agent_stopping(timeout=10.0)
+"""
+
+    assert run_python(site, script).returncode == 0
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+def test_nothing_is_printed_into_the_agent(site: Site) -> None:
+    site.environ["FLIPBELL_STATE"] = "/dev/null/nowhere"
+
+    done = run_python(site, SILENT_END)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
