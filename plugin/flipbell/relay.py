@@ -33,7 +33,7 @@ def run(
 
     Its stdin is /dev/null unless *with_stdin*. Raises OSError where it cannot be started.
     """
-    _fill_standard_descriptors()
+    fill_standard_descriptors()
     signals = _Signals()
     source, sink = os.pipe()
     leash, leash_end = os.pipe()
@@ -49,7 +49,7 @@ def run(
     return status, output
 
 
-def _fill_standard_descriptors() -> None:
+def fill_standard_descriptors() -> None:
     """Keep our pipes from becoming stdin, stdout or stderr where an agent closed these."""
     while True:
         opened = os.open(os.devnull, os.O_RDWR)

@@ -1,6 +1,7 @@
 """Nagios and Naemon: a result by arguments, or by NAGIOS_* environment macros.
 
-Acknowledgements, downtimes and flapping notices are no results. A host check is a check named
+Acknowledgements, downtimes and flapping notices are no results, nor are soft states, which Nagios
+is about to check again. A host check is a check named
 `host`; DOWN is CRITICAL, UNREACHABLE is UNKNOWN. The last state that Nagios tells is that of the
 check before, not of what was notified, so it is not looked at.
 """
@@ -29,6 +30,8 @@ def read(given: Given) -> list[CheckResult]:
     host = required(given.host or environ.get("NAGIOS_HOSTNAME"), "--host or NAGIOS_HOSTNAME")
     check = given.check or environ.get("NAGIOS_SERVICEDESC") or HOST_CHECK
     kind = "HOST" if check == HOST_CHECK else "SERVICE"
+    if environ.get(f"NAGIOS_{kind}STATETYPE") == "SOFT":
+        return []
     word = given.status or environ.get(f"NAGIOS_{kind}STATE")
     status = _status(required(word, f"--status or NAGIOS_{kind}STATE"))
     output = given.output

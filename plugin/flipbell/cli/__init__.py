@@ -32,8 +32,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command; return the exit status."""
     from flipbell.ledger import LedgerError
+    from flipbell.relay import fill_standard_descriptors
     from flipbell.state import StateError
 
+    fill_standard_descriptors()  # an agent may have closed stdin
     options = _parser().parse_args(arguments)
     command: Command = options.command
     try:

@@ -1,0 +1,437 @@
+"""The courier: order, patience, several rooms, and what a death in the middle leaves behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import FLIPBELL
+from hipchat_room import Answer, HipChatRoom
+
+from flipbell import state
+from flipbell.courier import Courier
+from flipbell.extensions import Extensions
+from flipbell.ledger import Ledger, LedgerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Site
+    from hipchat_room import HipChatServer
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = time.time()
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def quiet(site: Site) -> Site:
+    """A site whose fronts start no courier: the test is the only one."""
+    site.environ["FLIPBELL_COURIER"] = "off"
+    return site
+
+
+def _courier(site: Site, clock: Any = time.time) -> Courier:
+    state.prepare(str(site.state))
+    lock = state.try_lock(str(site.state), state.COURIER_LOCK)
+    assert lock is not None
+    config = site.environ["FLIPBELL_CONFIG"]
+    return Courier(
+        str(site.state), config, Extensions(), lock=lock, clock=clock, chance=lambda: 0.0
+    )
+
+
+def _other_room(server: HipChatServer) -> HipChatRoom:
+    return server.room()
+
+
+def test_a_room_that_hangs_delays_no_other(
+    site: Site, hipchat_server: HipChatServer, hipchat_room: HipChatRoom
+) -> None:
+    other = hipchat_server.room()
+    gate = threading.Event()
+    other.otherwise = Answer(gate=gate)
+    site.channel(other.url, "hanging")
+    site.channel(hipchat_room.url, "good")
+
+    for code in (1, 2, 0):
+        site.run("disk", code)
+
+    assert [heard.status for heard in hipchat_room.wait_for(3)] == ["WARNING", "CRITICAL", "OK"]
+    assert other.heard == []
+    gate.set()
+    other.otherwise = Answer()
+    assert [heard.status for heard in other.wait_for(3)] == ["WARNING", "CRITICAL", "OK"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 302])
+def test_a_channel_that_needs_a_person_is_paused_and_keeps_everything(
+    quiet: Site, hipchat_room: HipChatRoom, status: int
+) -> None:
+    quiet.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(status)
+    for code in (1, 2):
+        quiet.run("disk", code)
+
+    assert quiet.flipbell("flush").returncode == 1
+    (channel,) = quiet.status()["channels"]
+    assert (channel["paused"], channel["waiting"]) == (True, 2)
+    assert f"HTTP {status}" in channel["last_error"]
+    assert len(hipchat_room.requests) == 1
+    hipchat_room.otherwise = Answer()
+    quiet.deliver()
+
+    assert hipchat_room.statuses == ["WARNING", "CRITICAL"]
+    assert quiet.status()["fine"]
+
+
+def test_a_dead_letter_leaves_what_was_told_as_it_was(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    hipchat_room.answers = [Answer(400), Answer(204), Answer(204)]
+
+    for code in (2, 0, 2, 0):  # the first problem is refused, so its recovery is not told
+        quiet.run("disk", code)
+    quiet.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+    assert len(hipchat_room.requests) == 3
+    assert quiet.status()["channels"][0]["dead"] == 1
+
+
+def test_an_unknown_outcome_is_repeated_and_says_so_three_times_in_all(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    hipchat_room.answers = [Answer(500, accept=True)] * 3
+    for code in (2, 0):
+        quiet.run("disk", code)
+
+    results = [quiet.flipbell("flush").returncode for _ in range(3)]
+
+    assert results == [1, 1, 0]
+    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL", "CRITICAL", "OK"]
+    assert [heard.is_repeat for heard in hipchat_room.heard] == [False, True, True, False]
+
+
+def test_a_courier_killed_while_sending_repeats_and_says_so(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    gate = threading.Event()
+    hipchat_room.answers = [Answer(gate=gate)]
+    site.run("disk", 2)
+    hipchat_room.wait_for_requests(1)
+    (courier,) = site.couriers()
+
+    os.kill(courier, signal.SIGKILL)
+    gate.set()
+    hipchat_room.wait_for(1)  # though nobody hears that it was accepted
+    while site.couriers():
+        os.sched_yield()
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL"]
+    assert [heard.is_repeat for heard in hipchat_room.heard] == [False, True]
+
+
+def test_what_a_killed_courier_left_is_delivered_by_the_next_front(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(503)
+    for code in (1, 2):
+        site.run("disk", code)
+    hipchat_room.wait_for_requests(1)
+    for courier in site.couriers():
+        os.kill(courier, signal.SIGKILL)
+    while site.couriers():
+        os.sched_yield()
+    hipchat_room.otherwise = Answer()
+
+    site.run("disk", 2)  # unchanged
+
+    assert [heard.status for heard in hipchat_room.wait_for(2)] == ["WARNING", "CRITICAL"]
+
+
+def test_no_more_than_its_share_in_a_minute(
+    quiet: Site, hipchat_room: HipChatRoom, clock: Clock
+) -> None:
+    quiet.channel(hipchat_room.url, per_minute=3)
+    for number in range(5):
+        quiet.run(f"check-{number}", 2)
+    courier = _courier(quiet, clock)
+    thread = threading.Thread(target=courier.run, kwargs={"stay": False})
+    thread.start()
+
+    hipchat_room.wait_for(3)
+    courier.stop()
+    thread.join(10)
+    assert len(hipchat_room.requests) == 3
+    clock.now += 61
+    _courier(quiet, clock).run(stay=False)
+
+    assert len(hipchat_room.heard) == 5
+
+
+def test_channels_of_one_room_share_its_limit(
+    quiet: Site, hipchat_room: HipChatRoom, clock: Clock
+) -> None:
+    for name in ("one", "two"):
+        quiet.channel(hipchat_room.url, name, per_minute=3)
+    for number in range(2):
+        quiet.run(f"check-{number}", 2)
+    courier = _courier(quiet, clock)
+    thread = threading.Thread(target=courier.run, kwargs={"stay": False})
+    thread.start()
+
+    hipchat_room.wait_for(3)
+    courier.stop()
+    thread.join(10)
+
+    assert len(hipchat_room.requests) == 3
+
+
+def test_the_server_is_left_alone_until_the_time_it_stated(
+    quiet: Site, hipchat_room: HipChatRoom, clock: Clock
+) -> None:
+    quiet.channel(hipchat_room.url)
+    hipchat_room.answers = [Answer(429, headers={"Retry-After": "100"})]
+    quiet.run("disk", 2)
+    courier = _courier(quiet, clock)
+    thread = threading.Thread(target=courier.run, kwargs={"stay": False})
+    thread.start()
+    hipchat_room.wait_for_requests(1)
+    courier.stop()
+    thread.join(10)
+
+    quiet.flipbell("flush", "--timeout", "0.3")  # ignores our back-off, not what the server said
+    assert len(hipchat_room.requests) == 1
+    clock.now += 101
+    _courier(quiet, clock).run(stay=False)
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+def test_gives_up_after_three_days_of_trying_but_not_for_a_clock_that_jumped(
+    quiet: Site, hipchat_room: HipChatRoom, clock: Clock
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    clock.now += 30 * 86400  # never tried so far
+    hipchat_room.answers = [Answer(503), Answer(503)]
+    for _ in range(2):
+        courier = _courier(quiet, clock)
+        assert courier.flush() in (True, False)
+        clock.now += 73 * 3600
+
+    assert hipchat_room.heard == []
+    assert quiet.status()["channels"][0]["dead"] == 1
+
+
+def test_a_new_channel_starts_at_what_happens_next(
+    quiet: Site, hipchat_server: HipChatServer, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    quiet.deliver()
+    other = hipchat_server.room()
+
+    quiet.channel(other.url, "new")
+    quiet.deliver()
+    quiet.run("disk", 3)
+    quiet.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "UNKNOWN"]
+    assert other.statuses == ["UNKNOWN"]
+
+
+def test_a_broken_file_silences_its_own_channel_only_and_loses_nothing(
+    quiet: Site, hipchat_server: HipChatServer, hipchat_room: HipChatRoom
+) -> None:
+    other = hipchat_server.room()
+    quiet.channel(hipchat_room.url)
+    quiet.channel(other.url, "other")
+    quiet.run("disk", 0)
+    quiet.deliver()
+
+    (quiet.config / "other.yaml").write_text("channels: {other: {colour: red}}")
+    quiet.run("disk", 2)
+    quiet.flipbell("flush", "--timeout", "1")
+    assert (hipchat_room.statuses, other.statuses) == (["CRITICAL"], [])
+    (quiet.config / "other.yaml").write_text("[")
+    quiet.run("disk", 0)
+    quiet.flipbell("flush", "--timeout", "1")
+    quiet.channel(other.url, "other")
+    quiet.deliver()
+
+    assert hipchat_room.statuses == other.statuses == ["CRITICAL", "OK"]
+
+
+def test_a_running_courier_goes_on_with_the_last_good_configuration(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    with subprocess.Popen([FLIPBELL, "courier"], env=quiet.environ) as process:
+        quiet.run("disk", 2)
+        hipchat_room.wait_for(1)
+        (quiet.config / "ops.yaml").write_text("[")
+        quiet.run("disk", 0)
+        hipchat_room.wait_for(2)
+        process.terminate()
+        assert process.wait(10) == 0
+
+
+def test_a_removed_channel_waits_for_nobody(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 0)
+    quiet.deliver()
+    (quiet.config / "ops.yaml").unlink()
+    quiet.run("disk", 2)
+
+    quiet.deliver()
+
+    assert hipchat_room.heard == []
+
+
+def test_two_configurations_on_one_state_are_refused(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    quiet.deliver()
+    second = quiet.base / "second"
+    second.mkdir()
+
+    done = quiet.flipbell("courier", "--config", str(second))
+
+    assert done.returncode == 2
+    assert f"belongs to the configuration {quiet.config}" in done.stderr.decode()
+    first = quiet.config
+    quiet.config = first.rename(quiet.base / "moved")
+    quiet.environ["FLIPBELL_CONFIG"] = str(quiet.config)
+    quiet.run("disk", 0)
+    quiet.deliver()  # a configuration that has moved is taken over
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+
+
+def test_a_service_ends_within_a_second(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url)
+    gate = threading.Event()
+    hipchat_room.otherwise = Answer(gate=gate)
+    with subprocess.Popen([FLIPBELL, "courier"], env=quiet.environ) as process:
+        quiet.run("disk", 2)
+        hipchat_room.wait_for_requests(1)
+        process.terminate()
+        assert process.wait(10) == 0
+    gate.set()
+
+
+def test_a_service_takes_over_from_a_short_lived_courier(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+
+    with subprocess.Popen([FLIPBELL, "courier"], env=site.environ) as process:
+        hipchat_room.wait_for(1)
+        site.run("disk", 0)
+        hipchat_room.wait_for(2)
+        process.terminate()
+        process.wait(10)
+
+
+def test_flush_asks_a_living_courier(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(404)
+    site.run("disk", 2)
+    hipchat_room.wait_for_requests(1)  # and now it waits for a person, half a minute at least
+
+    assert site.flipbell("flush").returncode == 1
+    assert len(hipchat_room.requests) == 2
+    hipchat_room.otherwise = Answer()
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+def test_a_ledger_that_cannot_be_opened_keeps_the_lines(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    (quiet.state / "ledger").mkdir()
+    courier = _courier(quiet)
+    thread = threading.Thread(target=courier.run, kwargs={"stay": False})
+    thread.start()
+
+    while not courier._complaint:
+        os.sched_yield()
+    (quiet.state / "ledger").rmdir()
+    thread.join(20)
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+def test_a_channel_type_that_raises_harms_no_other(
+    quiet: Site, hipchat_room: HipChatRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flipbell.channels.hipchat import HipChatSender
+
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    monkeypatch.setattr(HipChatSender, "send", broken)
+    assert not _courier(quiet).flush()
+    monkeypatch.undo()
+    quiet.deliver()
+
+    assert [heard.is_repeat for heard in hipchat_room.heard] == [True]
+
+
+@pytest.fixture
+def newer(quiet: Site) -> Iterator[Site]:
+    """A state directory that a newer flipbell has left."""
+    state.prepare(str(quiet.state))
+    ledger = Ledger.open(str(quiet.state))
+    ledger._db.execute("PRAGMA user_version=99")
+    ledger.close()
+    yield quiet
+
+
+def test_a_newer_ledger_ends_the_courier_with_its_reason(newer: Site) -> None:
+    with pytest.raises(LedgerError, match="version 99"):
+        _courier(newer).run(stay=True)
+
+
+def test_the_spool_is_rotated_when_all_is_taken(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    with (quiet.state / "spool").open("a") as file:
+        file.write("not a line of ours\n" * 20_000)
+
+    quiet.deliver()
+    quiet.run("disk", 0)
+    quiet.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+    assert (quiet.state / "spool").stat().st_size < 1000
