@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from hipchat_room import TOKEN, HipChatRoom, HipChatServer
 
 if TYPE_CHECKING:

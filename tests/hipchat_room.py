@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from typing_extensions import Self
     from werkzeug import Request
 
 SCHEMA = json.loads((Path(__file__).parent / "schema" / "notification.json").read_text())
@@ -62,7 +63,7 @@ class HipChatServer:
         self._server.expect_request(re.compile(".*")).respond_with_handler(self._answer)
         self._rooms: dict[str, HipChatRoom] = {}
 
-    def __enter__(self) -> HipChatServer:
+    def __enter__(self) -> Self:
         self._server.start()
         return self
 

@@ -10,17 +10,15 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import FLIPBELL
-from hipchat_room import Answer, HipChatRoom
 
+from conftest import FLIPBELL
 from flipbell import state
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger, LedgerError
+from hipchat_room import Answer, HipChatRoom
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from conftest import Site
     from hipchat_room import HipChatServer
 
@@ -55,10 +53,6 @@ def _courier(site: Site, clock: Any = time.time) -> Courier:
     return Courier(
         str(site.state), config, Extensions(), lock=lock, clock=clock, chance=lambda: 0.0
     )
-
-
-def _other_room(server: HipChatServer) -> HipChatRoom:
-    return server.room()
 
 
 def test_a_room_that_hangs_delays_no_other(
@@ -409,13 +403,13 @@ def test_a_channel_type_that_raises_harms_no_other(
 
 
 @pytest.fixture
-def newer(quiet: Site) -> Iterator[Site]:
+def newer(quiet: Site) -> Site:
     """A state directory that a newer flipbell has left."""
     state.prepare(str(quiet.state))
     ledger = Ledger.open(str(quiet.state))
     ledger._db.execute("PRAGMA user_version=99")
     ledger.close()
-    yield quiet
+    return quiet
 
 
 def test_a_newer_ledger_ends_the_courier_with_its_reason(newer: Site) -> None:

@@ -11,10 +11,10 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hipchat_room import TOKEN, Answer, HipChatServer
 
 from flipbell.channels.hipchat import HipChatSender, HipChatSettings, Token, retry_after
 from flipbell.model import Notification, Outcome, Verdict
+from hipchat_room import TOKEN, Answer, HipChatServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -87,9 +87,13 @@ def test_a_stored_time_in_the_future_does_not_win_for_ever(ledger: Ledger) -> No
 
 
 def test_what_was_taken_and_how_far_are_one_transaction(ledger: Ledger) -> None:
-    with pytest.raises(KeyError), ledger.transaction():
-        ledger.take([(1, 2, "h", "c", "")], POSITION, NOW)
-        raise KeyError
+    def die_in_the_middle() -> None:
+        with ledger.transaction():
+            ledger.take([(1, 2, "h", "c", "")], POSITION, NOW)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        die_in_the_middle()
 
     assert ledger.history(10) == []
     assert ledger.position() == ("", 0)

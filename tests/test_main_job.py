@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from hipchat_room import Answer
 
 if TYPE_CHECKING:
@@ -202,6 +203,12 @@ def test_the_answer_is_the_checks_own_whatever_the_state(site: Site, trouble: st
         assert site.status()["faults"]
 
 
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 def test_a_full_disk_changes_no_answer_and_the_next_result_heals_it(
     site: Site, hipchat_room: HipChatRoom
@@ -215,9 +222,8 @@ def test_a_full_disk_changes_no_answer_and_the_next_result_heals_it(
         site.run("disk", 0)
         site.deliver()
         ballast = site.state / "ballast"
-        with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while file.write(bytes(4096)):
-                pass
+        with pytest.raises(OSError, match="No space"):
+            _fill(ballast)
         site.run("disk", 2)
         assert any("full" in fault for fault in site.status()["faults"])
 

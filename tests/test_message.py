@@ -19,7 +19,7 @@ CHANNEL = Channel(
     type="hipchat",
     send=frozenset(Status),
     notify=frozenset(Status),
-    color={status: "red" for status in Status},
+    color=dict.fromkeys(Status, "red"),
     mention={},
 )
 TEXT = replace(CHANNEL, format="text", mention={Status.CRITICAL: "@here"})

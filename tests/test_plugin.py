@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pytest
-from conftest import run_python, shipped
-from hipchat_room import Answer
 
 import flipbell
+from conftest import run_python, shipped
 from flipbell import CheckResult, Status
 from flipbell.hookspecs import AgentSpecs
 from flipbell.plugin import AttachError
+from hipchat_room import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,7 +100,9 @@ def test_hosts_hooks_beside_ours() -> None:
     host.hook.flipbell_check_result(result=result)
 
     assert calls == [1, result]
-    assert host.hook.flipbell_check_result.spec.namespace is Hosts
+    spec_in_use = host.hook.flipbell_check_result.spec
+    assert spec_in_use is not None
+    assert spec_in_use.namespace is Hosts
 
 
 @pytest.mark.usefixtures("agent")

@@ -8,6 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from conftest import FLIPBELL
 from hipchat_room import Answer
 

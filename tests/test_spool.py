@@ -26,7 +26,7 @@ def _line(check: str, output: bytes = b"") -> bytes:
 
 
 def _checks(lines: list[bytes]) -> list[str]:
-    return [result[2 + 1] for line in lines if (result := spool.decode(line)) is not None]
+    return [str(found[3]) for line in lines if (found := spool.decode(line)) is not None]
 
 
 @given(

@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from flipbell.cli import check_config, courier, history, report, status, stream
+    from flipbell.cli import check_config, courier, demo, history, report, status, stream
 
     parser = _Parser(
         prog="flipbell",
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flipbell {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("run", help="run a check plugin and record its result", add_help=False)
-    for module in (report, stream, check_config, status, history, courier):
+    for module in (report, stream, check_config, status, history, courier, demo):
         module.add_to(commands)
     return parser
 
