@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hipchat_room import TOKEN, HipChatRoom, HipChatServer
+from syslog_socket import Syslog, open_syslog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,9 @@ class Site:
 
     def channel(self, url: str, name: str = "ops", **keys: Any) -> None:
         """Write a channel's file."""
-        channel = {"url": url, "room": "4242", "token_file": str(self.token), **keys}
+        if not {"token", "token_env"} & keys.keys():
+            keys["token_file"] = str(self.token)
+        channel = {"url": url, "room": "4242", **keys}
         content = json.dumps({"channels": {name: channel}})  # JSON is YAML
         (self.config / f"{name}.yaml").write_text(content)
 
@@ -128,3 +131,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
     yield site
     for pid in site.couriers():
         os.kill(pid, signal.SIGTERM)
+
+
+@pytest.fixture
+def syslog() -> Iterator[Syslog]:
+    """What is logged to the system's syslog."""
+    log = open_syslog()
+    yield log
+    os.unlink("/dev/log")

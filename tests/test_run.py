@@ -295,7 +295,7 @@ def test_a_stuck_lock_delays_the_answer_by_its_limit_only(site: Site) -> None:
 
 def test_a_tokens_variable_does_not_reach_the_check(site: Site) -> None:
     site.environ["OPS_TOKEN"] = site.environ["OTHER"] = "made-up"
-    site.channel("http://127.0.0.1:1", token_env="OPS_TOKEN", token_file=None)
+    site.channel("http://127.0.0.1:1", token_env="OPS_TOKEN")
 
     done = site.flipbell("run", "--check", "x", "--", "env")
 

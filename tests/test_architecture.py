@@ -1,0 +1,117 @@
+"""The one-way flow, held by who may import whom, and what a front must never load."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import flipbell
+
+PACKAGE = Path(flipbell.__file__).parent
+
+# From what the rest stands on to what stands on everything. A module imports only from its own
+# line and the lines above it; a line's modules do not import one another unless it says so.
+LAYERS = [
+    {"model", "places", "state", "log", "tokens", "relay"},
+    {"_yaml", "spool", "summon"},
+    {"recorder", "hookspecs"},
+    {"memory", "routing", "message", "retry", "agents", "channels"},
+    {"agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.nagios"},
+    {"channels.hipchat", "extensions"},
+    {"_channel", "ledger"},
+    {"config"},
+    {"rooms"},
+    {"turns"},
+    {"courier"},
+    {"look", "plugin", "run"},
+    {"cli"},
+    {"__main__"},
+]
+# What the fronts may know of: how to record. No configuration, no ledger, no routing.
+FRONTS = {"run", "memory", "recorder", "cli.report", "cli.stream"}
+BEHIND_THE_SPOOL = {"ledger", "config", "rooms", "routing", "turns", "courier", "channels.hipchat"}
+
+
+def _modules() -> dict[str, Path]:
+    found = {}
+    for file in PACKAGE.rglob("*.py"):
+        name = ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+        if name != "__init__":
+            found[name] = file
+    return found
+
+
+def _imports(file: Path) -> set[str]:
+    """Return the modules of flipbell that a module imports, lazily or not."""
+    found: set[str] = set()
+    for node in _run_time(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("flipbell"):
+            home = (node.module or "").removeprefix("flipbell").removeprefix(".")
+            for alias in node.names:
+                inner = f"{home}.{alias.name}".removeprefix(".")
+                found.add(inner if inner in _modules() else home)
+    return found - {""}
+
+
+def _run_time(tree: ast.AST) -> list[ast.AST]:
+    """Return every node that is not under `if TYPE_CHECKING`."""
+    found: list[ast.AST] = []
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"):
+            found += [node, *_run_time(node)]
+    return found
+
+
+def _layer(module: str) -> int:
+    for number, layer in enumerate(LAYERS):
+        if module in layer or (module.startswith("cli") and "cli" in layer):
+            return number
+    raise AssertionError(f"{module} has no place in LAYERS: say where it belongs")
+
+
+@pytest.mark.parametrize("module", sorted(_modules()))
+def test_imports_point_one_way(module: str) -> None:
+    registries = {("agents", "agents.")}  # names its own formats, lazily
+
+    for imported in _imports(_modules()[module]):
+        if any(module == home and imported.startswith(inner) for home, inner in registries):
+            continue
+        own_line = _layer(imported) == _layer(module)
+        assert _layer(imported) <= _layer(module), f"{module} imports {imported}"
+        assert not own_line or module.startswith("cli") or _layer(module) <= 5, (
+            f"{module} and {imported} stand side by side"
+        )
+
+
+@pytest.mark.parametrize("front", sorted(FRONTS))
+def test_a_front_knows_nothing_behind_the_spool(front: str) -> None:
+    assert not _imports(_modules()[front]) & BEHIND_THE_SPOOL
+
+
+@pytest.mark.parametrize("module", ["run", "recorder", "spool", "memory", "agents.nagios"])
+def test_a_front_loads_neither_yaml_nor_requests(module: str) -> None:
+    heavy = {"yaml", "requests", "sqlite3"}
+    code = f"import flipbell.{module}, sys; print({heavy} & {{*sys.modules}})"
+
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+    assert done.stdout == b"set()\n"
+
+
+def test_agents_alone_know_agents() -> None:
+    for module, file in _modules().items():
+        text = file.read_text(encoding="utf-8")
+        if not module.startswith("agents"):
+            assert "MACKEREL_" not in text, module
+            assert "NAGIOS_" not in text, module
+
+
+def test_every_module_says_in_a_sentence_what_it_is_for() -> None:
+    for module, file in _modules().items():
+        said = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8")))
+        assert said, module
+        assert said.split("\n\n")[0].endswith("."), module

@@ -1,0 +1,154 @@
+"""Where things are: by what is said, what exists and who owns it, never by what fails."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from flipbell import places, state, tokens
+from flipbell.state import StateError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be an ordinary user, whoever runs the tests."""
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+
+
+def test_as_said() -> None:
+    environ = {"FLIPBELL_STATE": "/from/environment", "FLIPBELL_CONFIG": "/c"}
+
+    assert places.find_state("/option", environ) == "/option"
+    assert places.find_state(None, environ) == "/from/environment"
+    assert places.find_config("/option", environ) == "/option"
+    assert places.find_config(None, environ) == "/c"
+
+
+def test_said_relative_to_where_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert places.find_state("state", {}) == f"{tmp_path}/state"
+
+
+@pytest.mark.usefixtures("user")
+def test_a_users_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", "/no/such")
+
+    assert places.find_state(None, {"HOME": "/home/u"}) == "/home/u/.local/state/flipbell"
+    assert places.find_state(None, {"XDG_STATE_HOME": "/x", "HOME": "/h"}) == "/x/flipbell"
+    assert places.find_config(None, {"HOME": "/h"}) == "/h/.config/flipbell/conf.d"
+    assert places.find_state(None, {}) == "/nonexistent/.local/state/flipbell"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root's own places")
+def test_root_looks_after_the_systems_places() -> None:
+    assert places.find_state(None, {"HOME": "/root"}) == "/var/lib/flipbell"
+    assert places.find_config(None, {"HOME": "/root"}) == "/etc/flipbell/conf.d"
+
+
+def test_the_systems_place_where_it_is_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SYSTEM_STATE", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
+
+    assert places.find_state(None, {"HOME": "/h"}) == str(tmp_path)
+
+
+def test_a_missing_state_directory_is_made_private(tmp_path: Path) -> None:
+    made = tmp_path / "deep" / "state"
+
+    state.prepare(str(made))
+
+    assert stat.S_IMODE(made.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o720, "others can write to it"), (0o702, "others can write to it")]
+)
+def test_a_directory_that_others_can_write_to_is_refused(
+    tmp_path: Path, mode: int, said: str
+) -> None:
+    tmp_path.chmod(mode)
+
+    with pytest.raises(StateError, match=said):
+        state.prepare(str(tmp_path))
+
+
+@pytest.mark.usefixtures("user")
+def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match=r"belongs to user \d+, and this is user 12345"):
+        state.prepare(str(tmp_path))
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(StateError, match="file/state"):
+        state.prepare(f"{tmp_path}/file/state")
+
+
+def test_a_symlink_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "target").touch()
+    (tmp_path / "spool").symlink_to(tmp_path / "target")
+
+    with pytest.raises(OSError, match="symbolic links"):
+        state.open_private(str(tmp_path), "spool", os.O_RDWR)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_root_leaves_files_that_the_owner_can_use(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    tmp_path.chmod(0o700)
+    environ = {**os.environ, "FLIPBELL_STATE": str(tmp_path), "FLIPBELL_CONFIG": str(tmp_path)}
+    command = [sys.executable, "-m", "flipbell"]
+    subprocess.run(
+        [*command, "report", "--check", "c", "--status", "2", "--output", "o"],
+        env={**environ, "FLIPBELL_COURIER": "off"},
+        check=True,
+    )
+
+    subprocess.run([*command, "flush"], env=environ, check=True)
+
+    owners = {entry.name: entry.stat().st_uid for entry in os.scandir(tmp_path)}
+    assert {"spool", "ledger", "ledger-journal", "courier.lock", "wake"} <= owners.keys()
+    assert set(owners.values()) == {NOBODY}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token_env: OPS_TOKEN",
+        '  token_env : "OPS_TOKEN"  # comment',
+        "{room: 1, token_env: 'OPS_TOKEN', url: x}",
+        '{"token_env":"OPS_TOKEN"}',
+        "token_env:\n    OPS_TOKEN",
+        "token_env: [broken\ntoken_env: OPS_TOKEN",
+    ],
+)
+def test_finds_the_variables_that_hold_tokens(tmp_path: Path, text: str) -> None:
+    (tmp_path / "ops.yaml").write_text(text)
+    environ = {"OPS_TOKEN": "x", "OTHER": "y"}
+
+    assert tokens.without(environ, str(tmp_path)) == {"OTHER": "y"}
+
+
+def test_no_configuration_names_no_variable(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").mkdir()
+    (tmp_path / "b.yaml").write_text("token_env")
+    (tmp_path / "c.yaml").symlink_to("/no/such")
+
+    assert tokens.without({"A": "x"}, str(tmp_path)) == {"A": "x"}
+    assert tokens.without({"A": "x"}, f"{tmp_path}/none") == {"A": "x"}
