@@ -138,16 +138,25 @@ def test_a_real_monitoring_plugin(site: Site, hipchat_room: HipChatRoom) -> None
     assert "DISK CRITICAL" in hipchat_room.heard[0].body["message"]
 
 
+def _has_lock(site: Site, pid: int) -> bool:
+    """Return whether a courier has its lock; one that is about to end has freed it."""
+    try:
+        links = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{pid}/fd")]
+    except OSError:
+        return False
+    return str(site.state / "courier.lock") in links
+
+
 def test_two_hundred_checks_from_sixteen_processes(site: Site, hipchat_room: HipChatRoom) -> None:
     site.channel(hipchat_room.url, per_minute=0)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda number: site.run(f"check-{number}", 2), range(200)))
-        couriers = len(site.couriers())
+        at_work = [pid for pid in site.couriers() if _has_lock(site, pid)]
     heard = hipchat_room.wait_for(200, timeout=60)
     site.deliver()
 
-    assert couriers <= 1
+    assert len(at_work) <= 1
     assert len(heard) == len(hipchat_room.heard) == 200
     assert len({heard.body["message"] for heard in hipchat_room.heard}) == 200
     assert site.status()["fine"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ROOT, Site
+from conftest import ROOT, Site, unmeasured
 from flipbell import config
 from flipbell.channels.hipchat import HipChat
 
@@ -140,7 +140,7 @@ def test_the_commands_that_install(checkout: Path, number: int) -> None:
     installs = [content for _, content in blocks(README) if _is_install(content)]
     assert len(installs) == 2
     ((command, shown),) = commands(installs[number])
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("COV")}
+    environ = unmeasured(os.environ)
     environ.update(PYTEST_ADDOPTS="-k test_model", PATH=f"{_plain_python()}:{environ['PATH']}")
 
     done = subprocess.run(

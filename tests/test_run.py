@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from conftest import FLIPBELL
+from conftest import FLIPBELL, unmeasured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -305,6 +305,7 @@ def test_a_tokens_variable_does_not_reach_the_check(site: Site) -> None:
 
 def test_a_courier_holds_no_descriptor_of_the_agent(site: Site) -> None:
     del site.environ["FLIPBELL_COURIER"]
+    site.environ = unmeasured(site.environ)
     site.config.rmdir()  # keeps the courier waiting for a configuration
     reading, writing = os.pipe()
 

@@ -6,7 +6,6 @@ that; each request to a room runs in a thread of its own, so that a room that ha
 
 from __future__ import annotations
 
-import fcntl
 import os
 import queue
 import random
@@ -98,12 +97,6 @@ class Courier:
         except (BlockingIOError, OSError):  # full, or the courier has ended already
             return
 
-    def abandon(self) -> None:
-        """Let go of everything in a process that was forked from the courier's."""
-        for descriptor in (self._fifo, self._lock, self._woken, self._waker):
-            if descriptor >= 0:
-                os.close(descriptor)
-
     def _live(self, is_done: Callable[[], bool]) -> None:
         self._fifo = _open_fifo(self._directory)
         try:
@@ -116,7 +109,9 @@ class Courier:
         finally:
             if self._ledger is not None:
                 self._ledger.close()
-            self.abandon()
+            for descriptor in (self._fifo, self._lock, self._woken, self._waker):
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def _may_leave(self, is_done: Callable[[], bool]) -> bool:
         """Free the courier's lock if all is done and nothing was recorded meanwhile.
@@ -129,9 +124,10 @@ class Courier:
         try:
             if not self._reader.is_at_end():
                 return False
-            fcntl.flock(self._lock, fcntl.LOCK_UN)  # for a forked child's copy of it as well
+            state.unlock(self._lock)
+            self._lock = -1
         finally:
-            os.close(held)
+            state.unlock(held)
         return True
 
     def _try_to_work(self) -> float:

@@ -80,6 +80,22 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         return Survey(directory, config, faults, rooms.problems)
 
 
+def is_all_delivered(directory: str) -> bool:
+    """Return whether a courier has nothing left to do; also where nobody can do anything."""
+    try:
+        ledger = Ledger.view(directory)
+        if ledger is None:
+            return spool.Reader(directory).is_at_end()
+        try:
+            last = ledger.last_transition()
+            is_taken = spool.Reader(directory, ledger.position()).is_at_end()
+            return is_taken and all(channel.cursor == last for channel in ledger.channels())
+        finally:
+            ledger.close()
+    except (sqlite3.Error, OSError):
+        return True
+
+
 def _faults(directory: str) -> tuple[str, ...]:
     try:
         found = os.stat(directory)

@@ -108,8 +108,14 @@ class Flipbell:
         self._writer: threading.Thread | None = None
         self._delivery: threading.Thread | None = None
         self._courier: Courier | None = None
-        self._written = threading.Event()
         self._complained = False
+        self._recorded = self._delivered = 0  # how often something was; unequal: look for a courier
+
+    def begin_in_child(self) -> None:
+        """Begin anew in a forked process; the parent may die before it writes what it knows."""
+        state.let_go(self._directory)
+        self._memory.statuses.clear()
+        self._begin()
 
     # What the agent calls
 
@@ -158,14 +164,28 @@ class Flipbell:
             self._writer = None
             self._changes.put(None)
         writer.join(max(_SHORTEST, until - time.monotonic()))
-        delivery, courier = self._delivery, self._courier
-        if delivery is None or courier is None:
-            return
-        delivery.join(max(0.0, until - time.monotonic()))
-        if delivery.is_alive():
-            courier.stop()
-            delivery.join(_LAST_WORDS)
+        self._wait_for_delivery(until)
+
+    def _wait_for_delivery(self, until: float) -> None:
+        """Deliver, or wait for the courier that does; leave the rest to a process of its own."""
+        while time.monotonic() < until and not self._is_all_delivered():
+            self._rouse()
+            delivery = self._delivery
+            if delivery is not None and delivery.is_alive():
+                delivery.join(max(0.0, until - time.monotonic()))
+            else:
+                time.sleep(_SHORTEST)
+        if self._delivery is not None and self._delivery.is_alive():
+            assert self._courier is not None, "it is made before its thread"
+            self._courier.stop()
+            self._delivery.join(_LAST_WORDS)
+        if not self._is_all_delivered():
             recorder.rouse(self._directory, None)
+
+    def _is_all_delivered(self) -> bool:
+        from flipbell.look import is_all_delivered
+
+        return self._recorded == self._delivered or is_all_delivered(self._directory)
 
     def __enter__(self) -> Self:
         """Return flipbell itself."""
@@ -183,6 +203,7 @@ class Flipbell:
             self._writer.start()
 
     def _write(self) -> None:
+        self._recorded += 1  # something may be undelivered from before
         self._rouse()
         while self._write_next():
             pass
@@ -195,9 +216,11 @@ class Flipbell:
             if self._unwritten:
                 self._memory.record(self._unwritten)
                 self._unwritten = []
-                self._rouse()
+                self._recorded += 1
             else:
                 self._memory.look()
+            if self._recorded != self._delivered:  # also if another process's courier was killed
+                self._rouse()
         except OSError as error:
             self._complain(error)
         else:
@@ -242,7 +265,7 @@ class Flipbell:
             return
         courier = self._make_courier(held)
         delivery = threading.Thread(
-            target=_deliver, args=(courier,), name="flipbell-courier", daemon=True
+            target=self._deliver, args=(courier,), name="flipbell-courier", daemon=True
         )
         self._courier, self._delivery = courier, delivery
         delivery.start()
@@ -255,16 +278,17 @@ class Flipbell:
         config = config_for(self._directory, None)
         return Courier(self._directory, config, self._extensions, lock=held)
 
+    def _deliver(self, courier: Courier) -> None:
+        from flipbell.ledger import LedgerError
 
-def _deliver(courier: Courier) -> None:
-    from flipbell.ledger import LedgerError
-
-    try:
-        courier.run(stay=False)
-    except LedgerError as error:
-        log.error(str(error))
-    except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback
-        log.error(f"the courier failed: {type(error).__name__}: {error}")
+        recorded = self._recorded
+        try:
+            courier.run(stay=False)
+        except LedgerError as error:
+            log.error(str(error))
+        except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback
+            log.error(f"the courier failed: {type(error).__name__}: {error}")
+        self._delivered = recorded
 
 
 def _is_sound(result: object) -> bool:
@@ -279,10 +303,7 @@ def _is_sound(result: object) -> bool:
 def _forked(this: weakref.ref[Flipbell]) -> None:
     flipbell = this()
     if flipbell is not None:
-        if flipbell._courier is not None:  # noqa: SLF001  a part of the class in all but place
-            flipbell._courier.abandon()  # noqa: SLF001
-        flipbell._memory.statuses.clear()  # noqa: SLF001  the parent may die before it writes
-        flipbell._begin()  # noqa: SLF001
+        flipbell.begin_in_child()
 
 
 def _exiting(this: weakref.ref[Flipbell]) -> None:

@@ -92,7 +92,7 @@ def append(directory: str, lines: bytes) -> tuple[Position, Position]:
         finally:
             os.close(spool)
     finally:
-        os.close(held)
+        state.unlock(held)
 
 
 def _end_of(directory: str, spool: int) -> tuple[Position, bool]:
@@ -201,7 +201,7 @@ def rotate(directory: str, reader: Reader, larger_than: int) -> Position:
     try:
         return _replace(directory, taken) if reader.is_at_end() else taken
     finally:
-        os.close(held)
+        state.unlock(held)
 
 
 def _replace(directory: str, taken: Position) -> Position:

@@ -89,7 +89,7 @@ def give_to_owner(directory: str, file: int) -> None:
 
 
 def lock(directory: str, name: str) -> int:
-    """Take a lock, waiting for it; closing the returned descriptor frees it."""
+    """Take a lock, waiting for it; `unlock` frees it."""
     held = open_private(directory, name, os.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
     return held
@@ -104,6 +104,34 @@ def try_lock(directory: str, name: str) -> int | None:
         os.close(held)
         return None
     return held
+
+
+def unlock(held: int) -> None:
+    """Free a lock, also where a child that was forked meanwhile has a copy of the descriptor."""
+    fcntl.flock(held, fcntl.LOCK_UN)
+    os.close(held)
+
+
+def let_go(directory: str) -> None:
+    """Close every copy of the directory's locks and FIFO, in a process that was just forked.
+
+    A child would otherwise hold a lock for as long as it lives. They are looked for by what they
+    are, for the fork may have come just after one was opened.
+    """
+    ours = set()
+    for name in (APPEND_LOCK, COURIER_LOCK, WAKE):
+        try:
+            found = os.stat(f"{directory}/{name}")
+        except OSError:
+            continue
+        ours.add((found.st_dev, found.st_ino))
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        try:
+            found = os.fstat(descriptor)
+        except OSError:  # the one that listed the directory
+            continue
+        if (found.st_dev, found.st_ino) in ours:
+            os.close(descriptor)
 
 
 def sync_directory(directory: str) -> None:
