@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import unmeasured
 
 import flipbell
+from conftest import unmeasured
 
 PACKAGE = Path(flipbell.__file__).parent
 
@@ -29,7 +29,7 @@ LAYERS = [
     {"rooms"},
     {"turns"},
     {"courier"},
-    {"look", "run"},
+    {"look", "run", "explain"},
     {"plugin"},
     {"cli"},
     {"__main__"},
@@ -95,7 +95,9 @@ def test_a_front_knows_nothing_behind_the_spool(front: str) -> None:
     assert not _imports(_modules()[front]) & BEHIND_THE_SPOOL
 
 
-@pytest.mark.parametrize("module", ["run", "recorder", "spool", "memory", "agents.nagios"])
+@pytest.mark.parametrize(
+    "module", ["run", "recorder", "spool", "memory", "agents.nagios", "cli.report", "cli.stream"]
+)
 def test_a_front_loads_neither_yaml_nor_requests(module: str) -> None:
     heavy = {"yaml", "requests", "sqlite3"}
     code = f"import flipbell.{module}, sys; print({heavy} & {{*sys.modules}})"

@@ -40,7 +40,7 @@ def _take(ledger: Ledger, *results: tuple[float, int], now: float = NOW) -> list
         ledger.take(lines, POSITION, now)
     return [
         f"{found.previous.name if found.previous else ''}-{found.status.name}"
-        for found, _ in ledger.history(100)
+        for found, _ in ledger.history()
     ]
 
 
@@ -77,7 +77,7 @@ def test_unchanged_results_leave_no_time(ledger: Ledger) -> None:
 
 def test_a_time_in_the_future_is_taken_for_now(ledger: Ledger) -> None:
     assert _take(ledger, (9e9, 2), (NOW, 0)) == ["-CRITICAL", "CRITICAL-OK"]
-    assert ledger.history(1)[0][0].occurred_at == NOW
+    assert ledger.history()[0][0].occurred_at == NOW
 
 
 def test_a_stored_time_in_the_future_does_not_win_for_ever(ledger: Ledger) -> None:
@@ -95,7 +95,7 @@ def test_what_was_taken_and_how_far_are_one_transaction(ledger: Ledger) -> None:
     with pytest.raises(KeyError):
         die_in_the_middle()
 
-    assert ledger.history(10) == []
+    assert ledger.history() == []
     assert ledger.position() == ("", 0)
 
 
@@ -105,7 +105,7 @@ def test_others_read_while_the_courier_has_it_open(ledger: Ledger, directory: st
     view = Ledger.view(directory)
 
     assert view is not None
-    assert [found.status for found, _ in view.history(10)] == [Status.CRITICAL]
+    assert [found.status for found, _ in view.history()] == [Status.CRITICAL]
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         view.set("x", 1)
     view.close()

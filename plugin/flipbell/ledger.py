@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flipbell import state
 from flipbell.model import Status, Transition, Verdict
+from flipbell.spool import FORGET
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -192,7 +193,7 @@ class Ledger:
         return self.setting("spool") or "", self.setting("offset") or 0
 
     def take(self, lines: Iterable[Line], position: Position, now: float) -> int:
-        """Take results up to a position in the spool; return how many were transitions."""
+        """Take lines up to a position in the spool; return how many were transitions."""
         found = sum(self._take(line, now) for line in lines)
         self.set("spool", position[0])
         self.set("offset", position[1])
@@ -200,6 +201,9 @@ class Ledger:
 
     def _take(self, line: Line, now: float) -> bool:
         occurred_at, code, host, check, output = line
+        if code == FORGET:
+            self._forget(host, check)
+            return False
         status = Status.from_exit_status(code)
         occurred_at = min(occurred_at, now)
         known = self._one(
@@ -225,6 +229,10 @@ class Ledger:
             (host, check, previous, status.value, output, occurred_at, since),
         )
         return True
+
+    def _forget(self, host: str, check: str) -> None:
+        self._db.execute("DELETE FROM checks WHERE host = ? AND name = ?", (host, check))
+        self._db.execute("DELETE FROM told WHERE host = ? AND name = ?", (host, check))
 
     # Channels
 
@@ -272,6 +280,19 @@ class Ledger:
             "SELECT * FROM transitions WHERE id > ? ORDER BY id LIMIT 1", [channel.cursor]
         )
         return None if row is None else _transition(row)
+
+    def waiting_for(self, channel: ChannelState, of: Transition) -> list[Transition]:
+        """Return the transitions of a check that a channel has yet to look at."""
+        rows = self._db.execute(
+            "SELECT * FROM transitions WHERE id > ? AND host = ? AND name = ? ORDER BY id",
+            (channel.cursor, of.host, of.check),
+        )
+        return [_transition(row) for row in rows]
+
+    def oldest_waiting(self, channel: ChannelState) -> float | None:
+        """Return when the oldest change that a channel has yet to look at occurred."""
+        head = self.head(channel)
+        return None if head is None else head.occurred_at
 
     def waiting(self, channel: ChannelState) -> int:
         """Return how many transitions a channel has yet to look at."""
@@ -378,6 +399,13 @@ class Ledger:
 
     # For people
 
+    def check(self, host: str, name: str) -> tuple[Status, float] | None:
+        """Return a check's status and since when it has it; None where it was never seen."""
+        row = self._one(
+            "SELECT status, since FROM checks WHERE host = ? AND name = ?", (host, name)
+        )
+        return None if row is None else (Status(row[0]), row[1])
+
     def checks(self, *, only_problems: bool) -> list[tuple[str, str, Status, float]]:
         """Return host, check, status and since when."""
         rows = self._db.execute(
@@ -390,10 +418,10 @@ class Ledger:
         """Return how many checks were ever seen."""
         return int(self._one("SELECT count(*) FROM checks")[0])
 
-    def history(self, limit: int) -> list[tuple[Transition, list[tuple[str, str, str | None]]]]:
-        """Return the newest transitions, oldest first: (channel, state, error) for each."""
-        rows = self._db.execute("SELECT * FROM transitions ORDER BY id DESC LIMIT ?", (limit,))
-        return [(found, self._deliveries(found.id)) for found in map(_transition, rows)][::-1]
+    def history(self) -> list[tuple[Transition, list[tuple[str, str, str | None]]]]:
+        """Return every transition, oldest first, with (channel, state, error) of its deliveries."""
+        rows = self._db.execute("SELECT * FROM transitions ORDER BY id")
+        return [(found, self._deliveries(found.id)) for found in map(_transition, rows)]
 
     def _deliveries(self, transition: int) -> list[tuple[str, str, str | None]]:
         return self._db.execute(

@@ -25,6 +25,7 @@ class ChannelView:
 
     state: ChannelState
     waiting: int  # transitions that it has yet to look at
+    oldest: float | None  # when the first of them occurred
     dead: int
     fault: str | None  # why nothing is delivered, where the configuration is the reason
 
@@ -145,4 +146,5 @@ def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
     # What a removed channel has missed waits for nobody.
     is_live = fault is None or rooms.may_return(channel.name)
     waiting = ledger.waiting(channel) if is_live else 0
-    return ChannelView(channel, waiting, ledger.count_dead(channel.name), fault)
+    oldest = ledger.oldest_waiting(channel) if waiting else None
+    return ChannelView(channel, waiting, oldest, ledger.count_dead(channel.name), fault)

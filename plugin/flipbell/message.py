@@ -31,6 +31,7 @@ _CUT = "…"
 _HTML = "<b>$status</b>: $check on $host$history$output"
 _TEXT = "$status: $check on $host$history$output"
 _JOINERS = "\u200d\u200c"  # emoji and some scripts are written with them
+TEST = "(test) "
 REPEAT = "(repeat: an earlier try may have arrived) "
 
 

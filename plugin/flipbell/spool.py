@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     """Time in seconds, status, host, check, output."""
 
 START: Position = ("", 0)
+FORGET = 9  # in the place of a status: the check is to be forgotten
 OUTPUT_LIMIT = 4096  # bytes kept of a check's output
 NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 _MAGIC = b"flipbell-spool 1 "

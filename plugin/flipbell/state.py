@@ -10,6 +10,7 @@ SPOOL = "spool"
 LEDGER = "ledger"
 APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it gives up
 COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
+DIRECTORY_MODE = 0o700
 WAKE = "wake"  # a FIFO: a byte in it wakes the courier
 
 
@@ -32,9 +33,9 @@ def prepare(directory: str) -> None:
     check_private(directory, found)
 
 
-def check_private(directory: str, found: os.stat_result) -> None:
-    """Raise StateError unless *found* is a directory of ours that nobody else can write to."""
-    me = os.geteuid()
+def check_private(directory: str, found: os.stat_result, user: int | None = None) -> None:
+    """Raise StateError unless *found* is the user's (ours), and nobody else can write to it."""
+    me = os.geteuid() if user is None else user
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(f"state directory {directory}: not a directory")
     if me not in (0, found.st_uid):
@@ -48,8 +49,8 @@ def check_private(directory: str, found: os.stat_result) -> None:
 
 def _make(directory: str) -> None:
     try:
-        os.makedirs(directory, mode=0o700)
-        os.chmod(directory, 0o700)
+        os.makedirs(directory, mode=DIRECTORY_MODE)
+        os.chmod(directory, DIRECTORY_MODE)
     except FileExistsError:
         return  # another process was faster
     except OSError as error:

@@ -60,12 +60,12 @@ class Token:
     def read(self, environ: Mapping[str, str]) -> str:
         """Return the token. Raises TokenError."""
         if self.file is not None:
-            return _checked(_read_token(self.file), f"token_file {self.file}")
+            return checked_token(_read_token(self.file), f"token_file {self.file}")
         if self.variable is not None:
             if self.variable not in environ:
                 raise TokenError(f"token_env {self.variable}: not set for the courier")
-            return _checked(environ[self.variable], f"token_env {self.variable}")
-        return _checked(self.inline or "", "token")
+            return checked_token(environ[self.variable], f"token_env {self.variable}")
+        return checked_token(self.inline or "", "token")
 
 
 def _read_token(path: str) -> str:
@@ -78,7 +78,8 @@ def _read_token(path: str) -> str:
         raise TokenError(f"token_file {path}: expected ASCII") from None
 
 
-def _checked(token: str, source: str) -> str:
+def checked_token(token: str, source: str) -> str:
+    """Return the token. Raises TokenError where it cannot be one."""
     if not token:
         raise TokenError(f"{source}: empty")
     if not re.fullmatch(r"[!-~]+", token):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace], int]
 
 USAGE = 2
+_MODULES = {
+    "report": "report",
+    "stream": "stream",
+    "init": "init",
+    "check-config": "check_config",
+    "test": "check_config",
+    "explain": "explain",
+    "status": "status",
+    "history": "history",
+    "courier": "courier",
+    "flush": "courier",
+    "forget": "forget",
+    "hooks": "hooks",
+    "demo": "demo",
+}
 
 
 class CommandError(Exception):
@@ -31,16 +47,15 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command; return the exit status."""
-    from flipbell.ledger import LedgerError
     from flipbell.relay import fill_standard_descriptors
     from flipbell.state import StateError
 
     fill_standard_descriptors()  # an agent may have closed stdin
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments[:1]).parse_args(arguments)
     command: Command = options.command
     try:
         return command(options)
-    except (CommandError, LedgerError, StateError) as error:
+    except (CommandError, StateError) as error:
         print(f"flipbell: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
@@ -50,9 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    from flipbell.cli import check_config, courier, demo, history, report, status, stream
-
+def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
+    """Return a parser that knows the command asked for, or all where it is none of them."""
     parser = _Parser(
         prog="flipbell",
         description="Tell a HipChat room when a check's status changes, and only then.",
@@ -60,8 +74,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"flipbell {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.add_parser("run", help="run a check plugin and record its result", add_help=False)
-    for module in (report, stream, check_config, status, history, courier, demo):
-        module.add_to(commands)
+    # A notifier is called for every result, so `report` must not load what others need.
+    for name in [_MODULES[word] for word in asked if word in _MODULES] or dict.fromkeys(
+        _MODULES.values()
+    ):
+        importlib.import_module(f"flipbell.cli.{name}").add_to(commands)
     return parser
 
 

@@ -1,59 +1,159 @@
-"""`flipbell check-config`: every problem at once, before an incident finds it."""
+"""`flipbell check-config` and `flipbell test`: find a mistake before an incident does."""
 
 from __future__ import annotations
 
+import json
 import os
+import time
 from typing import TYPE_CHECKING
 
-from flipbell import config
-from flipbell.cli import add_command
+from flipbell import config, message
+from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
 from flipbell.courier import config_for
 from flipbell.extensions import Extensions
-from flipbell.model import Status
+from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Mapping
 
-    from flipbell.model import Channel
+    from flipbell.channels import ChannelType
+    from flipbell.model import Channel, Outcome
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command."""
-    add_command(
+    """Add the commands."""
+    parser = add_command(
         commands,
         "check-config",
-        command,
+        check_config,
         summary="show every problem of the configuration, or what each channel hears",
-        example="flipbell check-config --config /etc/flipbell/conf.d",
+        example="flipbell check-config --online",
     )
+    parser.add_argument(
+        "--online", action="store_true", help="ask each room whether it would take a notification"
+    )
+    parser.add_argument("--json", action="store_true", help="for programs")
+    parser = add_command(
+        commands,
+        "test",
+        test,
+        summary="send one real notification, marked as a test",
+        example="flipbell test ops --status WARNING",
+    )
+    parser.add_argument("channel")
+    parser.add_argument("--status", default="CRITICAL", help="the status to tell (CRITICAL)")
 
 
-def command(options: argparse.Namespace) -> int:
-    """Show problems and channels; return 0 only where every channel works."""
+def _read(options: argparse.Namespace) -> tuple[config.Config, Mapping[str, ChannelType]]:
     directory = config_for(find_state(options.state, os.environ), options.config)
-    read = config.load(directory, Extensions.load().channel_types())
+    types = Extensions.load().channel_types()
+    return config.load(directory, types), types
+
+
+def check_config(options: argparse.Namespace) -> int:
+    """Show problems and channels; return 0 only where every channel works."""
+    read, types = _read(options)
+    answers: dict[str, Outcome] = {}
+    if options.online:
+        for channel in read.channels.values():
+            answers[channel.name] = types[channel.type].open(channel).ask()
+    if options.json:
+        print(json.dumps(_as_json(read, answers)))
+    else:
+        _print(read, answers)
+    refused = any(answer.verdict is not Verdict.DELIVERED for answer in answers.values())
+    return 1 if read.errors or refused or not read.channels else 0
+
+
+def _print(read: config.Config, answers: dict[str, Outcome]) -> None:
     for problem in read.problems:
         print(problem)
     for channel in read.channels.values():
         print(_described(channel))
+        if channel.name in answers:
+            print(f"  online: {_answered(answers[channel.name])}")
     if not read.channels and not read.problems:
-        print(f"{directory}: no channels; write one as in the README")
-    return 1 if read.errors or not read.channels else 0
+        print(f"{read.directory}: no channels; write one as in the README")
 
 
 def _described(channel: Channel) -> str:
     rows = [("status", "heard", "rings", "colour")]
     for status in Status:
         heard = status in channel.send
-        rows.append(
-            (
-                status.name,
-                "yes" if heard else "-",
-                "yes" if heard and status in channel.notify else "-",
-                channel.color[status] if heard else "-",
-            )
-        )
+        rings = heard and status in channel.notify
+        color = channel.color[status] if heard else "-"
+        rows.append((status.name, "yes" if heard else "-", "yes" if rings else "-", color))
     lines = table(rows).replace("\n", "\n  ")
-    return f"channel {channel.name}\n  {lines}"
+    matched = ", ".join(f"{pattern.check} on {pattern.host}" for pattern in channel.match)
+    excluded = ", ".join(f"{pattern.check} on {pattern.host}" for pattern in channel.exclude)
+    of = f"{matched}, but not {excluded}" if excluded else matched
+    return f"channel {channel.name}: checks {of}\n  {lines}"
+
+
+def _answered(outcome: Outcome) -> str:
+    is_fine = outcome.verdict is Verdict.DELIVERED
+    return "the room takes notifications" if is_fine else outcome.reason
+
+
+def _as_json(read: config.Config, answers: dict[str, Outcome]) -> dict[str, object]:
+    return {
+        "config": read.directory,
+        "problems": [
+            {
+                "file": problem.file,
+                "line": problem.line,
+                "column": problem.column,
+                "key": problem.key,
+                "message": problem.message,
+                "warning": problem.is_warning,
+            }
+            for problem in read.problems
+        ],
+        "channels": {
+            channel.name: {
+                "send": sorted(status.name for status in channel.send),
+                "notify": sorted(status.name for status in channel.notify),
+                "color": {status.name: color for status, color in channel.color.items()},
+                "online": _answered(answers[channel.name]) if channel.name in answers else None,
+            }
+            for channel in read.channels.values()
+        },
+    }
+
+
+def test(options: argparse.Namespace) -> int:
+    """Send a test; return 0 where the room has it."""
+    try:
+        status = Status.parse(options.status)
+    except ValueError as error:
+        raise CommandError(f"--status: {error}") from None
+    read, types = _read(options)
+    channel = read.channels.get(options.channel)
+    if channel is None:
+        known = ", ".join(sorted(read.channels)) or "none"
+        raise CommandError(
+            f"no channel {options.channel} works in {read.directory}; those: {known}"
+        )
+    now = time.time()
+    transition = Transition(
+        id=0,
+        host=os.uname().nodename,
+        check="flipbell test",
+        previous=None,
+        status=status,
+        output="Nothing has happened: somebody tries whether this room hears.",
+        occurred_at=now,
+    )
+    notify = status in channel.notify
+    notification = message.notification(
+        transition, channel, notify=notify, now=now, mark=message.TEST
+    )
+    outcome = types[channel.type].open(channel).send(notification)
+    if outcome.verdict is Verdict.DELIVERED:
+        print(f"channel {channel.name} has it, and {'rings' if notify else 'does not ring'}")
+        return 0
+    print(f"channel {channel.name}: {outcome.reason}")
+    return 1

@@ -57,7 +57,10 @@ def run(options: argparse.Namespace) -> int:
         raise CommandError(f"another courier is at work for {directory}, and does not end")
     courier = _courier(directory, options.config, lock)
     _stop_on_signals(courier)
-    courier.run(stay=True)
+    try:
+        courier.run(stay=True)
+    except LedgerError as error:
+        raise CommandError(str(error)) from None
     return 0
 
 
@@ -109,7 +112,10 @@ def flush(options: argparse.Namespace) -> int:
     if lock is not None:
         courier = _courier(directory, options.config, lock)
         _stop_after(courier, options.timeout)
-        is_empty = courier.flush()
+        try:
+            is_empty = courier.flush()
+        except LedgerError as error:
+            raise CommandError(str(error)) from None
     else:
         is_empty = _wait_for_other(directory, options)
     if not is_empty:

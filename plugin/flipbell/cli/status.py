@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from flipbell import look
 from flipbell.cli import add_command
 from flipbell.cli.tables import colored, table
+from flipbell.log import escaped
 from flipbell.message import duration
+from flipbell.model import Status
 
 if TYPE_CHECKING:
     import argparse
@@ -26,11 +28,25 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         example="flipbell status",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument(
+        "--plugin", action="store_true", help="be a check plugin that watches flipbell itself"
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="SECONDS",
+        type=float,
+        default=900.0,
+        help="with --plugin: how long a change may wait (default: 900)",
+    )
 
 
 def command(options: argparse.Namespace) -> int:
     """Show the survey; return 0 only where nothing needs a person."""
     seen = look.survey(options.state, options.config)
+    if options.plugin:
+        status, said = as_plugin(seen, options.limit, time.time())
+        print(f"FLIPBELL {status.name} - {said}")
+        return status.value
     print(json.dumps(_as_json(seen)) if options.json else _as_text(seen))
     return 0 if seen.is_fine else 1
 
@@ -54,6 +70,26 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
             for view in seen.channels
         ],
     }
+
+
+def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]:
+    """Return the status of flipbell itself, and what is wrong in one line with metrics."""
+    late = [view for view in seen.waiting if view.oldest is not None and now - view.oldest > limit]
+    paused = [view for view in seen.channels if view.state.paused]
+    errors = [problem for problem in seen.problems if not problem.is_warning]
+    dead = sum(view.dead for view in seen.channels)
+    critical = [
+        *seen.faults,
+        *(f"channel {view.state.name} is paused: {view.state.last_error}" for view in paused),
+        *(f"channel {view.state.name}: a change waits for too long" for view in late),
+    ]
+    warning = [*map(str, errors), *([f"{dead} messages were given up"] if dead else [])]
+    status = Status.CRITICAL if critical else Status.WARNING if warning else Status.OK
+    said = escaped("; ".join(critical + warning)).replace("|", "/")
+    waiting = sum(view.waiting for view in seen.channels)
+    oldest = max((now - view.oldest for view in seen.waiting if view.oldest), default=0.0)
+    metrics = f"waiting={waiting} oldest={max(0, int(oldest))}s dead={dead}"
+    return status, f"{said or f'{len(seen.channels)} channels'} | {metrics}"
 
 
 def _as_text(seen: look.Survey) -> str:

@@ -1,0 +1,85 @@
+"""`flipbell hooks`: the drop-ins, with this installation's own path filled in."""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flipbell.cli import CommandError, add_command
+from flipbell.cli.tables import table
+
+if TYPE_CHECKING:
+    import argparse
+
+_PLACEHOLDERS = ('"flipbell"', "/usr/local/bin/flipbell")
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "hooks",
+        command,
+        summary="list the drop-in hooks, print one ready to paste, or write it",
+        example="flipbell hooks mackerel-agent",
+    )
+    parser.add_argument("agent", nargs="?")
+    parser.add_argument("--install", metavar="DIR", help="write the files there; never overwrites")
+
+
+def command(options: argparse.Namespace) -> int:
+    """List, print or write drop-ins."""
+    folders = {folder.name: folder for folder in sorted(_home().iterdir()) if folder.is_dir()}
+    if options.agent is None:
+        print(table([(name, _about(folder)) for name, folder in folders.items()]))
+        return 0
+    if options.agent not in folders:
+        raise CommandError(f"no hook for {options.agent}; there are: {', '.join(folders)}")
+    files = {
+        file.name: _filled_in(file.read_text(encoding="utf-8"))
+        for file in sorted(folders[options.agent].iterdir())
+        if file.is_file() and file.name != "README.md"
+    }
+    if options.install:
+        _install(Path(options.install), files)
+    else:
+        print("\n".join(files.values()), end="")
+    return 0
+
+
+def _home() -> Path:
+    """Return where the hooks are: of the checkout that is installed editable, or as installed."""
+    checkout = Path(__file__).parents[3] / "hooks"
+    if (checkout / "README.md").is_file():
+        return checkout
+    installed = Path(sysconfig.get_path("data")) / "share" / "flipbell" / "hooks"
+    if not installed.is_dir():
+        raise CommandError(f"the hooks are not at {installed}; install flipbell from its wheel")
+    return installed
+
+
+def _about(folder: Path) -> str:
+    title = (folder / "README.md").read_text(encoding="utf-8").split("\n", 1)[0]
+    return title.removeprefix("# ")
+
+
+def _filled_in(text: str) -> str:
+    """Write the whole path of this flipbell, for an agent's PATH is short."""
+    launcher = os.path.join(sysconfig.get_path("scripts"), "flipbell")
+    for placeholder in _PLACEHOLDERS:
+        path = f'"{launcher}"' if placeholder.startswith('"') else launcher
+        text = text.replace(placeholder, path)
+    return text
+
+
+def _install(directory: Path, files: dict[str, str]) -> None:
+    for name in files:
+        if (directory / name).exists():
+            raise CommandError(f"{directory / name} exists; nothing was written")
+    for name, content in files.items():
+        with (directory / name).open("x", encoding="utf-8") as file:
+            file.write(content)
+        print(f"wrote {directory / name}", file=sys.stderr)

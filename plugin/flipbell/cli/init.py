@@ -1,0 +1,130 @@
+"""`flipbell init`: the first set-up, with owners and modes that the agent's user can use."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pwd
+import sys
+from typing import TYPE_CHECKING
+
+from flipbell import places, state
+from flipbell.channels.hipchat import TokenError, checked_token
+from flipbell.cli import CommandError, add_command
+from flipbell.config import load
+from flipbell.extensions import Extensions
+
+if TYPE_CHECKING:
+    import argparse
+
+_TEMPLATE = """\
+# A channel of flipbell. After an edit: flipbell check-config
+channels:
+  {name}:
+    url: {url}
+    room: "{room}"
+    token_file: {token}
+    notify:            # which statuses ring; all are sent
+      ok: false
+      warning: false
+      critical: true
+      unknown: true
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "init",
+        command,
+        summary="make a first channel and the directories that the agent's user needs",
+        example="flipbell init --user nagios --url https://hipchat.example.com --room 4242",
+    )
+    parser.add_argument("--user", help="the user that the agent runs as (default: this one)")
+    parser.add_argument("--url", required=True, help="your HipChat server")
+    parser.add_argument("--room", required=True, help="the Room API ID, or the room's name")
+    parser.add_argument("--channel", metavar="NAME", default="ops", help="its name (default: ops)")
+    parser.add_argument("--token-from", metavar="FILE", help="read the token there (default: ask)")
+
+
+def command(options: argparse.Namespace) -> int:
+    """Set up; never overwrite anything."""
+    owner = _owner(options.user)
+    config = places.find_config(options.config, os.environ)
+    directory = places.find_state(options.state, os.environ)
+    channel = os.path.join(config, f"{options.channel}.yaml")
+    token = os.path.join(os.path.dirname(config), f"{options.channel}.token")
+    for path in (channel, token):
+        if os.path.lexists(path):
+            raise CommandError(f"{path} exists; nothing was written")
+    secret = _secret(options.token_from)
+    content = _TEMPLATE.format(
+        name=options.channel, url=options.url, room=options.room.replace('"', '\\"'), token=token
+    )
+    _directory(config, owner, 0o755)
+    _file(token, f"{secret}\n", owner, 0o600)
+    _file(channel, content, owner, 0o644)
+    _directory(directory, owner, 0o700)
+    problems = load(config, Extensions.load().channel_types()).errors
+    for problem in problems:
+        print(problem)
+    print(f"next: flipbell check-config --online --config {config}")
+    return 1 if problems else 0
+
+
+def _owner(user: str | None) -> pwd.struct_passwd:
+    try:
+        found = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise CommandError(f"--user {user}: no such user") from None
+    if found.pw_uid != os.geteuid() and os.geteuid() != 0:
+        raise CommandError(f"--user {user}: only root can set up for another user")
+    return found
+
+
+def _secret(file: str | None) -> str:
+    if file is None:
+        secret = getpass.getpass("Room Notification Token: ")
+    else:
+        try:
+            with open(file, encoding="ascii", errors="replace") as opened:
+                secret = opened.read(4096).strip("\r\n")
+        except OSError as error:
+            raise CommandError(f"--token-from {file}: {error.strerror}") from None
+    try:
+        return checked_token(secret, "the token")
+    except TokenError as error:
+        raise CommandError(str(error)) from None
+
+
+def _directory(path: str, owner: pwd.struct_passwd, mode: int) -> None:
+    if os.path.isdir(path):
+        if mode == state.DIRECTORY_MODE:
+            state.check_private(path, os.stat(path), owner.pw_uid)
+        return
+    try:
+        os.makedirs(path, mode)
+        os.chmod(path, mode)
+        if os.geteuid() == 0:
+            os.chown(path, owner.pw_uid, owner.pw_gid)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    _say(path, owner, mode)
+
+
+def _file(path: str, content: str, owner: pwd.struct_passwd, mode: int) -> None:
+    try:
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(made, "w", encoding="utf-8") as file:
+            os.fchmod(made, mode)
+            if os.geteuid() == 0:
+                os.fchown(made, owner.pw_uid, owner.pw_gid)
+            file.write(content)
+    except OSError as error:
+        raise CommandError(f"{path}: {error.strerror}") from None
+    _say(path, owner, mode)
+
+
+def _say(path: str, owner: pwd.struct_passwd, mode: int) -> None:
+    print(f"made {path} (owner {owner.pw_name}, mode {mode:04o})", file=sys.stderr)

@@ -1,0 +1,353 @@
+"""From nothing to trusted: set up, check, try, explain, look after."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import stat
+import subprocess
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from conftest import FLIPBELL
+from flipbell import state
+from flipbell.cli.status import as_plugin
+from flipbell.explain import explain
+from flipbell.extensions import Extensions
+from flipbell.ledger import Ledger
+from flipbell.look import survey
+from flipbell.model import Channel, Outcome, Pattern, Status, Verdict
+from flipbell.turns import Turns
+from hipchat_room import TOKEN, Answer
+from test_routing import CHANNEL
+
+if TYPE_CHECKING:
+    from conftest import Site
+    from hipchat_room import HipChatRoom
+
+
+def _init(site: Site, url: str, *more: str) -> subprocess.CompletedProcess[bytes]:
+    arguments = ["--url", url, "--room", "Ops Room", "--token-from", str(site.token), *more]
+    return site.flipbell("init", *arguments)
+
+
+def test_init_makes_what_a_first_notification_needs(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.config.rmdir()
+
+    done = _init(site, hipchat_room.url)
+
+    assert done.returncode == 0, done.stderr
+    assert TOKEN.encode() not in done.stdout + done.stderr
+    modes = {
+        path: stat.S_IMODE((site.base / path).stat().st_mode)
+        for path in ("conf.d", "conf.d/ops.yaml", "ops.token", "state")
+    }
+    assert modes == {"conf.d": 0o755, "conf.d/ops.yaml": 0o644, "ops.token": 0o600, "state": 0o700}
+    assert site.flipbell("check-config", "--online").returncode == 0
+    site.run("disk", 2)
+    site.deliver()
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+def test_init_never_overwrites(site: Site) -> None:
+    (site.config / "ops.yaml").write_text("# mine\n")
+
+    done = _init(site, "http://127.0.0.1:1")
+
+    assert done.returncode == 2
+    assert b"ops.yaml exists; nothing was written" in done.stderr
+    assert (site.config / "ops.yaml").read_text() == "# mine\n"
+    assert not (site.base / "ops.token").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "the token: empty"), ("two words", "no spaces"), (None, "No such")]
+)
+def test_init_refuses_what_is_no_token(site: Site, content: str | None, said: str) -> None:
+    site.token.unlink()
+    if content is not None:
+        site.token.write_text(content)
+
+    done = _init(site, "http://127.0.0.1:1")
+
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert list(site.config.iterdir()) == []
+
+
+def test_init_for_nobody_there_is(site: Site) -> None:
+    assert b"no such user" in _init(site, "http://h", "--user", "no such user").stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
+def test_init_for_the_agents_user(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.config.rmdir()
+    for directory in (site.base, *site.base.parents):
+        if directory.owner() == "root" and directory.is_relative_to("/tmp/pytest-of-root"):
+            directory.chmod(0o755)
+
+    assert _init(site, hipchat_room.url, "--user", "nobody").returncode == 0
+
+    nobody = pwd.getpwnam("nobody")
+    for name in ("conf.d", "conf.d/ops.yaml", "ops.token", "state"):
+        assert (site.base / name).stat().st_uid == nobody.pw_uid
+    site.run("disk", 2)  # as root, who looks after the owner's state
+    site.deliver()
+    assert {entry.stat().st_uid for entry in os.scandir(site.state)} == {nobody.pw_uid}
+
+
+def test_hooks_are_listed_and_printed_with_this_installations_path(site: Site) -> None:
+    listed = site.flipbell("hooks").stdout.decode()
+    printed = site.flipbell("hooks", "mackerel-agent").stdout.decode()
+
+    assert "mackerel-agent  mackerel-agent\n" in listed
+    assert f'command = ["{FLIPBELL}", "run", "--check", "disk"' in printed
+    assert '"flipbell"' not in printed
+
+
+def test_hooks_are_written_and_never_overwrite(site: Site) -> None:
+    first = site.flipbell("hooks", "systemd", "--install", str(site.base))
+    second = site.flipbell("hooks", "systemd", "--install", str(site.base))
+
+    assert first.returncode == 0
+    assert f"ExecStart={FLIPBELL} courier" in (site.base / "flipbell.service").read_text()
+    assert second.returncode == 2
+    assert b"exists; nothing was written" in second.stderr
+
+
+def test_no_hook_of_that_name(site: Site) -> None:
+    assert b"there are: mackerel-agent, pluggy, systemd" in site.flipbell("hooks", "x").stderr
+
+
+def test_check_config_asks_each_room(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    fine = site.flipbell("check-config", "--online")
+    hipchat_room.otherwise = Answer(401)
+    refused = site.flipbell("check-config", "--online", "--json")
+
+    assert (fine.returncode, refused.returncode) == (0, 1)
+    assert b"  online: the room takes notifications\n" in fine.stdout
+    said = json.loads(refused.stdout)
+    assert "use a Room Notification Token" in said["channels"]["ops"]["online"]
+    assert said["channels"]["ops"]["notify"] == ["CRITICAL", "UNKNOWN", "WARNING"]
+    assert hipchat_room.heard == []
+
+
+def test_check_config_as_json_has_each_problem(site: Site) -> None:
+    (site.config / "ops.yaml").write_text("channels:\n  ops: {rom: 1}\n")
+
+    said = json.loads(site.flipbell("check-config", "--json").stdout)
+
+    assert {problem["key"] for problem in said["problems"]} >= {"channels.ops.rom"}
+    assert {problem["line"] for problem in said["problems"]} == {2}
+
+
+def test_a_test_is_marked_as_one(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+
+    done = site.flipbell("test", "ops", "--status", "ok")
+
+    assert done.returncode == 0
+    assert done.stdout == b"channel ops has it, and does not ring\n"
+    (heard,) = hipchat_room.heard
+    assert str(heard.body["message"]).startswith("(test) <b>OK</b>: flipbell test on ")
+    assert site.flipbell("history").stdout == b""
+
+
+def test_a_test_that_fails_says_why(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(404)
+
+    assert b"no such room" in site.flipbell("test", "ops").stdout
+    done = site.flipbell("test", "other")
+    assert done.returncode == 2
+    assert b"no channel other works" in done.stderr
+
+
+def test_explain(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    site.channel(hipchat_room.url, "quiet", send=["ok", "critical"])
+    site.run("disk", 1)
+    site.deliver()
+
+    done = site.flipbell("explain", "web-01", "disk", "OK")
+    assert done.returncode == 0
+    assert done.stdout.decode() == (
+        "ops    told, silently  all is well again\n"
+        "quiet  not told        the room was told of no problem\n"
+    )
+    same = site.flipbell("explain", "web-01", "disk", "WARNING", "--json")
+    assert same.returncode == 1
+    assert {each["reason"] for each in json.loads(same.stdout)} == {
+        "the status is what it was: nothing has changed"
+    }
+    assert site.flipbell("explain", "web-01", "disk", "bad").returncode == 2
+
+
+STATUSES = st.sampled_from(list(Status))
+CHANNELS = st.builds(
+    lambda send, notify, host, check: replace(
+        CHANNEL,
+        send=frozenset(send),
+        notify=frozenset(notify),
+        match=(Pattern(host, check),),
+        color=dict.fromkeys(Status, "red"),
+    ),
+    st.sets(STATUSES),
+    st.sets(STATUSES),
+    st.sampled_from(["*", "web-*", "db-1"]),
+    st.sampled_from(["*", "disk", "cpu"]),
+)
+RESULTS = st.tuples(st.sampled_from(["web-1", "db-1"]), st.sampled_from(["disk", "cpu"]), STATUSES)
+
+
+class _Sender:
+    def send(self, _: object) -> Outcome:
+        return Outcome(Verdict.DELIVERED)
+
+
+class _Rooms:
+    """Rooms that take everything."""
+
+    def __init__(self, channels: list[Channel]) -> None:
+        self.channels = {channel.name: channel for channel in channels}
+
+    def room(self, channel: Channel) -> str:
+        return channel.name
+
+    def sender(self, _: Channel) -> _Sender:
+        return _Sender()
+
+
+@given(st.lists(CHANNELS, min_size=1, max_size=3), st.lists(RESULTS, max_size=8), RESULTS)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_explain_agrees_with_what_is_then_told(
+    tmp_path_factory: pytest.TempPathFactory,
+    channels: list[Channel],
+    history: list[tuple[str, str, Status]],
+    result: tuple[str, str, Status],
+) -> None:
+    directory = str(tmp_path_factory.mktemp("state"))
+    state.prepare(directory)
+    channels = [replace(channel, name=str(n), per_minute=0) for n, channel in enumerate(channels)]
+    ledger = Ledger.open(directory)
+    turns = Turns(ledger, _Rooms(channels), Extensions(), lambda: 0.0)  # type: ignore[arg-type]
+    for channel in channels:
+        ledger.register(channel.name, 0)
+
+    def take(number: int, host: str, check: str, status: Status) -> None:
+        ledger.take([(float(number), status.value, host, check, "")], ("s", number), 1e9)
+
+    def deliver() -> dict[str, bool]:
+        told = {}
+        while jobs := turns.next_jobs((), 1e9):
+            for job in jobs:
+                told[job.channel] = job.notification.notify
+                turns.settle(job.channel, job.transition, Outcome(Verdict.DELIVERED), 1e9)
+        return told
+
+    with ledger.transaction():
+        for number, item in enumerate(history):
+            take(number, *item)
+            if number % 3:
+                deliver()
+        explained = explain(channels, ledger, Extensions(), result, 1e9)
+        deliver()
+        take(len(history), *result)
+        told = deliver()
+    ledger.close()
+
+    assert {each.channel: each.notify for each in explained if each.send} == told
+
+
+def test_forget_makes_the_next_result_a_first_one(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+    site.run("load", 2)
+    site.deliver()
+
+    assert site.flipbell("forget", "web-01", "disk").returncode == 0
+    site.deliver()
+    assert site.status()["checks"] == 1
+    site.run("disk", 0)  # a first OK: silent
+    site.run("load", 0)
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL", "OK"]
+    assert "load" in hipchat_room.heard[-1].body["message"]
+
+
+def test_a_plugin_that_watches_flipbell(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.run("disk", 0)
+    site.deliver()
+    fine = site.flipbell("status", "--plugin")
+    hipchat_room.otherwise = Answer(401)
+    site.run("disk", 2)
+    site.flipbell("flush")
+    paused = site.flipbell("status", "--plugin")
+    hipchat_room.otherwise = Answer()
+    site.deliver()
+    again = site.flipbell("status", "--plugin")
+
+    assert (fine.returncode, paused.returncode, again.returncode) == (0, 2, 0)
+    assert fine.stdout == b"FLIPBELL OK - 1 channels | waiting=0 oldest=0s dead=0\n"
+    assert paused.stdout.startswith(b"FLIPBELL CRITICAL - channel ops is paused: HTTP 401")
+    assert b"| waiting=1 oldest=" in paused.stdout
+
+
+def test_the_plugin_knows_how_long_a_change_may_wait(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(503)
+    site.run("disk", 2)
+    site.flipbell("flush")
+    seen = survey(str(site.state), str(site.config))
+
+    in_time, _ = as_plugin(seen, 900, time.time())
+    too_late, said = as_plugin(seen, 900, time.time() + 901)
+
+    assert (in_time, too_late) == (Status.OK, Status.CRITICAL)
+    assert "channel ops: a change waits for too long" in said
+
+
+def test_history_is_filtered(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url, send=["critical"])
+    for host, check, code in (("web-1", "disk", 2), ("db-1", "disk", 1), ("web-2", "cpu", 2)):
+        site.run(check, code, host=host)
+    site.deliver()
+
+    def shown(*arguments: str) -> list[str]:
+        lines = site.flipbell("history", "--json", *arguments).stdout.splitlines()
+        return [json.loads(line)["host"] for line in lines]
+
+    assert shown() == ["web-1", "db-1", "web-2"]
+    assert shown("--host", "web-*") == ["web-1", "web-2"]
+    assert shown("--check", "disk") == ["web-1", "db-1"]
+    assert shown("--channel", "ops") == ["web-1", "web-2"]
+    assert shown("--limit", "1") == ["web-2"]
+    assert shown("--since", "1h") == shown("--since", "2020-01-01T00:00:00Z") == shown()
+    assert shown("--since", "2100-01-01") == []
+    assert site.flipbell("history", "--since", "soon").returncode == 2
+
+
+def test_history_follows(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+    site.deliver()
+    command = [FLIPBELL, "history", "--follow"]
+    with subprocess.Popen(command, env=site.environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"CRITICAL" in process.stdout.readline()
+        site.run("disk", 0)
+        assert b"OK" in process.stdout.readline()
+        process.terminate()
