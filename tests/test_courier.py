@@ -429,3 +429,48 @@ def test_the_spool_is_rotated_when_all_is_taken(quiet: Site, hipchat_room: HipCh
 
     assert hipchat_room.statuses == ["CRITICAL", "OK"]
     assert (quiet.state / "spool").stat().st_size < 1000
+
+
+def test_flush_does_not_claim_what_a_broken_configuration_keeps_back(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 0)
+    quiet.deliver()
+    (quiet.config / "ops.yaml").write_text("channels: {ops: {}}")
+    quiet.run("disk", 2)
+
+    done = quiet.flipbell("flush", "--timeout", "20")
+
+    assert done.returncode == 1
+    assert b"still undelivered" in done.stderr
+
+
+def test_a_courier_whose_state_directory_is_gone_ends(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    import shutil
+
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(503)
+    site.run("disk", 2)
+    hipchat_room.wait_for_requests(1)
+    assert site.couriers()
+
+    shutil.rmtree(site.state)
+
+    end = time.monotonic() + 15
+    while site.couriers():
+        assert time.monotonic() < end
+        os.sched_yield()
+
+
+def test_a_ledger_that_is_no_database_is_said_in_a_line(quiet: Site) -> None:
+    quiet.run("disk", 2)
+    (quiet.state / "ledger").write_text("not a database, but long enough to be read" * 50)
+
+    for command in ("history", "status"):
+        done = quiet.flipbell(command)
+        assert done.returncode in (1, 2)
+        assert b"not a database" in done.stdout + done.stderr
+        assert b"Traceback" not in done.stderr

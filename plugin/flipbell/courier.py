@@ -64,6 +64,7 @@ class Courier:
         self._answers: queue.SimpleQueue[tuple[Job, Outcome]] = queue.SimpleQueue()
         self._unsettled: list[tuple[Job, Outcome]] = []
         self._failed: set[str] = set()
+        self._left: set[str] = set()
         self._impatient = False
         self._stopping = False
         self._complaint = ""
@@ -83,8 +84,8 @@ class Courier:
     def flush(self) -> bool:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
         self._impatient = True
-        self._live(lambda: self._undelivered() <= self._failed)
-        return not self._failed
+        self._live(lambda: self._undelivered() <= self._failed | self._out_of_reach())
+        return not self._left
 
     def stop(self) -> None:
         """Make `run` return within a second; for any thread and any signal handler."""
@@ -100,7 +101,7 @@ class Courier:
     def _live(self, is_done: Callable[[], bool]) -> None:
         self._fifo = _open_fifo(self._directory)
         try:
-            while not self._stopping:
+            while not self._stopping and self._is_in_place():
                 pause = self._try_to_work()
                 if pause > 0 and self._may_leave(is_done):
                     return
@@ -113,13 +114,26 @@ class Courier:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def _may_leave(self, is_done: Callable[[], bool]) -> bool:
-        """Free the courier's lock if all is done and nothing was recorded meanwhile.
-
-        Under the lock of the spool: who records next finds either this courier or none.
-        """
-        if self._ledger is None or self._under_way or self._unsettled or not is_done():
+    def _is_in_place(self) -> bool:
+        """Return whether the lock that is held is still the state directory's."""
+        try:
+            there = os.stat(f"{self._directory}/{state.COURIER_LOCK}")
+        except OSError:
             return False
+        return os.path.samestat(there, os.fstat(self._lock))
+
+    def _may_leave(self, is_done: Callable[[], bool]) -> bool:
+        """Free the courier's lock if all is done and nothing was recorded meanwhile."""
+        if self._ledger is None or self._under_way or self._unsettled:
+            return False
+        try:
+            return is_done() and self._leave()
+        except (sqlite3.Error, OSError) as error:
+            self._complain(f"state directory {self._directory}: {error}")
+            return False
+
+    def _leave(self) -> bool:
+        """Free the lock under that of the spool: who records next finds this courier or none."""
         held = state.lock(self._directory, state.APPEND_LOCK)
         try:
             if not self._reader.is_at_end():
@@ -246,7 +260,12 @@ class Courier:
         self._poke()
 
     def _undelivered(self) -> set[str]:
-        return self._turns.undelivered()
+        self._left = self._turns.undelivered()
+        return self._left
+
+    def _out_of_reach(self) -> set[str]:
+        """Return what waits for the configuration to be mended."""
+        return self._left - set(self._rooms.channels)
 
     def _pause(self, now: float) -> float:
         """Return how long to sleep; rotate the spool, as there is time."""

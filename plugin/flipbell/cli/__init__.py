@@ -48,21 +48,30 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command; return the exit status."""
     from flipbell.relay import fill_standard_descriptors
-    from flipbell.state import StateError
 
     fill_standard_descriptors()  # an agent may have closed stdin
     options = _parser(arguments[:1]).parse_args(arguments)
     command: Command = options.command
     try:
         return command(options)
-    except (CommandError, StateError) as error:
+    except CommandError as error:
         print(f"flipbell: {error}", file=sys.stderr)
+        return USAGE
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # as in `flipbell history | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
+        print(f"flipbell: {error}", file=sys.stderr)
+        return USAGE
+    except Exception as error:
+        import sqlite3
+
+        if not isinstance(error, sqlite3.Error):
+            raise
+        print(f"flipbell: the ledger cannot be read: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # as in `flipbell history | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
 
 
 def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
