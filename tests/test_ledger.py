@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -109,6 +111,30 @@ def test_others_read_while_the_courier_has_it_open(ledger: Ledger, directory: st
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         view.set("x", 1)
     view.close()
+
+
+def test_a_snapshot_is_of_one_moment(directory: str, ledger: Ledger) -> None:
+    _take(ledger, (1, 2))
+    view = Ledger.view(directory)
+    assert view is not None
+    with view.snapshot():
+        writer = threading.Thread(target=_take_beside, args=(directory,))
+        writer.start()
+        while not os.path.getsize(f"{directory}/ledger-journal"):
+            os.sched_yield()
+        seen = view.last_transition(), view.position()
+        writer.join(0.2)  # it waits for us
+        assert (view.last_transition(), view.position()) == seen == (1, POSITION)
+    writer.join(10)
+
+    assert view.last_transition() == 2
+    view.close()
+
+
+def _take_beside(directory: str) -> None:
+    other = Ledger.open(directory)
+    _take(other, (2, 0))
+    other.close()
 
 
 def test_there_is_nothing_to_view_before_the_first_courier(directory: str) -> None:

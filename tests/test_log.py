@@ -78,6 +78,6 @@ def test_names_cannot_forge_a_line(site: Site, syslog: Syslog) -> None:
 def test_debugging_prints_for_people(site: Site) -> None:
     site.environ.update(FLIPBELL_LOG="debug", FLIPBELL_STATE="/dev/null/nowhere")
 
-    done = run_python(site, "from flipbell import log; log.info('seen'); log.warning('too')")
+    done = run_python(site, "from flipbell import log; log.warning('seen'); log.error('too')")
 
     assert done.stderr == b"seen\ntoo\n"

@@ -86,7 +86,7 @@ class Session:
             return
         name = re.match(r"# (\S+)\n", content)
         assert name, f"a {language} block does not say which file it is"
-        file = self.directory / name[1]
+        file = Path(self.run("pwd").strip()) / name[1]
         file.parent.mkdir(exist_ok=True)
         file.write_text(content, encoding="utf-8")
 
@@ -97,10 +97,11 @@ def session(site: Site) -> Iterator[Session]:
     environ = {key: value for key, value in site.environ.items() if not key.startswith("FLIPBELL_")}
     scripts = sysconfig.get_path("scripts")
     environ.update(HOME=str(site.base), PATH=f"{scripts}:{environ['PATH']}")
-    work = site.base / "work"
-    work.mkdir()
-    site.state = work / "state"  # so that its courier is ended with the test
-    opened = Session(work, environ)
+    checkout = site.base / "checkout"
+    checkout.mkdir()
+    (checkout / ".venv").symlink_to(sys.prefix)
+    site.state = site.base / "flipbell" / "state"  # so that its courier is ended with the test
+    opened = Session(checkout, environ)
     yield opened
     opened.close()
 

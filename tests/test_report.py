@@ -87,7 +87,7 @@ def test_says_why_it_could_not_be_recorded(site: Site) -> None:
     [
         (["--from", "nagois"], "--from nagois: expected one of json, mackerel-agent, nagios"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
-        ([], "expected JSON, got none"),
+        ([], "expected JSON, or --status: got none"),
     ],
 )
 def test_a_wrong_call(site: Site, arguments: list[str], said: str) -> None:

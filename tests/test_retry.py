@@ -17,26 +17,26 @@ def _follow(verdict: Verdict, **given: float) -> Step:
 def test_delivered_is_told() -> None:
     step = _follow(Verdict.DELIVERED)
 
-    assert (step.state, step.is_told, step.ends_turn) == ("delivered", True, True)
+    assert (step.stage.value, step.stage.is_told, step.ends_turn) == ("delivered", True, True)
 
 
 def test_refused_is_given_up_and_not_told() -> None:
     step = _follow(Verdict.REFUSED)
 
-    assert (step.state, step.is_told, step.ends_turn) == ("dead", False, True)
+    assert (step.stage.value, step.stage.is_told, step.ends_turn) == ("dead", False, True)
 
 
 def test_three_unknown_outcomes_count_as_perhaps_delivered() -> None:
     steps = [_follow(Verdict.UNKNOWN, unknown=unknown) for unknown in range(3)]
 
-    assert [step.state for step in steps] == ["waiting", "waiting", "perhaps"]
-    assert steps[2].is_told
+    assert [step.stage.value for step in steps] == ["waiting", "waiting", "perhaps"]
+    assert steps[2].stage.is_told
 
 
 @pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.UNKNOWN, Verdict.PAUSE])
 def test_gives_up_after_three_days_of_trying(verdict: Verdict) -> None:
-    assert _follow(verdict, tried_for=GIVE_UP_AFTER).state == "waiting"
-    assert _follow(verdict, tried_for=GIVE_UP_AFTER + 1).state == "dead"
+    assert _follow(verdict, tried_for=GIVE_UP_AFTER).stage.value == "waiting"
+    assert _follow(verdict, tried_for=GIVE_UP_AFTER + 1).stage.value == "dead"
 
 
 def test_backs_off_to_a_minute_half_of_it_by_chance() -> None:

@@ -12,11 +12,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flipbell.hookspecs import hookimpl
     from flipbell.model import CheckResult, Status, Transition
-    from flipbell.plugin import Flipbell, attach, start
+    from flipbell.plugin import AttachError, Flipbell, attach, start
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttachError",
     "CheckResult",
     "Flipbell",
     "Status",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AttachError": "plugin",
     "CheckResult": "model",
     "Flipbell": "plugin",
     "Status": "model",

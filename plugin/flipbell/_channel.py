@@ -12,6 +12,7 @@ from flipbell._yaml import Section
 from flipbell.channels.hipchat import COLORS, SENDER_LIMIT
 from flipbell.message import PLACEHOLDERS
 from flipbell.model import Channel, Pattern, Status
+from flipbell.wording import listed, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +41,7 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     if send <= {Status.OK} and section.problems.errors == errors_before:
         section.warn("send", "this room never hears anything: an OK is told only after a problem")
     notify = _statuses(section, "notify", PROBLEMS)
-    color = {**DEFAULT_COLORS, **_texts(section, "color", _yaml.listed(COLORS), COLORS)}
+    color = {**DEFAULT_COLORS, **_texts(section, "color", listed(COLORS), COLORS)}
     mention = _mention(section, form)
     match = _patterns(section, "match") or (Pattern(),)
     exclude = _patterns(section, "exclude")
@@ -121,8 +122,8 @@ def _status(home: Section, name: str, node: yaml.Node) -> Status | None:
     word = node.value.lower() if isinstance(node, yaml.ScalarNode) else ""
     if word in _WORDS:
         return Status[word.upper()]
-    hint = _yaml.suggestion(word, _WORDS)
-    message = f"expected {_yaml.listed(_WORDS)}, got {_yaml.describe(node)}{hint}"
+    hint = suggestion(word, _WORDS)
+    message = f"expected {listed(_WORDS)}, got {_yaml.describe(node)}{hint}"
     home.problems.add(node, home.path(name), message)
     return None
 
@@ -141,7 +142,7 @@ def _texts(
             if is_text and value.value and (not choices or value.value in choices):
                 texts[status] = value.value
                 continue
-            hint = _yaml.suggestion(value.value, choices) if is_text else ""
+            hint = suggestion(value.value, choices) if is_text else ""
             message = f"expected {expected}, got {_yaml.describe(value)}{hint}"
             home.problems.add(value, key, message)
     return texts
@@ -185,9 +186,7 @@ def _template(section: Section) -> str | None:
     for found in string.Template.pattern.finditer(text):
         name = found["named"] or found["braced"]
         if name is not None and name not in PLACEHOLDERS:
-            hint = (
-                _yaml.suggestion(name, PLACEHOLDERS) or f", expected {_yaml.listed(PLACEHOLDERS)}"
-            )
+            hint = suggestion(name, PLACEHOLDERS) or f", expected {listed(PLACEHOLDERS)}"
             section.problem("message", f"unknown ${name}{hint}")
         elif found["invalid"] is not None:
             section.problem("message", "a $ that starts no name; write $$ for a dollar sign")

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import yaml
 
+from flipbell.wording import listed, suggestion
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
+_KINDS = {
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+    "timestamp": "a date",
+    "merge": "a merge key",
+    "value": "a `=`",
+    "binary": "binary",
+    "tagged": "with a tag of its own",
+}
 MAX_BYTES = 1 << 20
 _MAX_DEPTH = 20
 
@@ -127,31 +138,14 @@ def describe(node: yaml.Node) -> str:
     return repr(_short(node.value)) if kind == "str" else f"{_short(node.value)} ({_KINDS[kind]})"
 
 
-_KINDS = {
-    "bool": "a boolean",
-    "int": "a number",
-    "float": "a number",
-    "timestamp": "a date",
-    "merge": "a merge key",
-    "value": "a `=`",
-    "binary": "binary",
-}
-
-
 def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."  # noqa: PLR2004  fits a line
 
 
 def kind_of(node: yaml.Node) -> str:
-    """Return what YAML takes a scalar for: str, int, bool, null, and so on."""
+    """Return what YAML takes a scalar for: str, int, bool, null, and so on, or `tagged`."""
     kind = str(node.tag).removeprefix(_TAG)
-    return kind if kind in _KINDS or kind in ("str", "null") else "binary"
-
-
-def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` where one of the choices is close."""
-    close = difflib.get_close_matches(word.lower(), list(choices), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    return kind if kind in _KINDS or kind in ("str", "null") else "tagged"
 
 
 class Section:
@@ -212,10 +206,10 @@ class Section:
         home = self.home_of(name)
         return home.own(name) if home else None
 
-    def problem(self, name: str, message: str, node: yaml.Node | None = None) -> None:
-        """Add a problem with a key, where its value stands or at the given node."""
+    def problem(self, name: str, message: str) -> None:
+        """Add a problem with a key, where its value stands."""
         home = self.home_of(name) or self
-        home.problems.add(node or home.own(name) or home.node, home.path(name), message)
+        home.problems.add(home.own(name) or home.node, home.path(name), message)
 
     def warn(self, name: str, message: str) -> None:
         """Add a warning about a key."""
@@ -288,11 +282,6 @@ class Section:
             if name not in self._known:
                 hint = suggestion(name, self._known) or f", expected {listed(sorted(self._known))}"
                 self.problems.add(name_node, self.path(name), f"unknown key{hint}")
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return `a, b or c`."""
-    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def flag(node: yaml.Node) -> bool | None:

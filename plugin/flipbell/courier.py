@@ -16,9 +16,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, places, spool, state
-from flipbell.ledger import Ledger, LedgerError
-from flipbell.model import Outcome, Verdict
+from flipbell import log, spool, state
+from flipbell.binding import claim_config
+from flipbell.ledger import Ledger
+from flipbell.model import Outcome, Stage, Verdict
 from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flipbell.extensions import Extensions
+    from flipbell.model import Transition
     from flipbell.turns import Job
 
 FLUSH = b"!"  # the byte on the wake FIFO that asks to try everything now
@@ -85,7 +87,7 @@ class Courier:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
         self._impatient = True
         self._live(lambda: self._undelivered() <= self._failed | self._out_of_reach())
-        return not self._left
+        return not self._stopping and not self._left
 
     def stop(self) -> None:
         """Make `run` return within a second; for any thread and any signal handler."""
@@ -188,8 +190,9 @@ class Courier:
         ours = {(job.channel, job.transition.id) for job in jobs}
         for delivery in ledger.interrupted():
             if (delivery.channel, delivery.transition) not in ours:
-                transition = ledger.transition_of(delivery)
-                self._turns.settle(delivery.channel, transition, _INTERRUPTED, self._clock())
+                transition, now = ledger.transition_of(delivery), self._clock()
+                became = self._turns.settle(delivery.channel, transition, _INTERRUPTED, now)
+                self._report(delivery.channel, transition, became)
 
     def _work(self, ledger: Ledger) -> float:
         """Settle what was answered, take what was recorded, send what can be sent."""
@@ -210,7 +213,7 @@ class Courier:
         self._registered, self._impatient = True, False
         self._unsettled.clear()
         for job, became in settled:
-            self._report(job, became)
+            self._report(job.channel, job.transition, became)
         for job in jobs:
             self._send(job)
         return 0.0 if lines else self._pause(now)
@@ -224,18 +227,19 @@ class Courier:
             self._under_way.pop(job.channel, None)
             self._unsettled.append((job, outcome))
 
-    def _settle(self, job: Job, outcome: Outcome, now: float) -> str:
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> Stage:
         became = self._turns.settle(job.channel, job.transition, outcome, now)
-        if became == "delivered":
+        if became.is_told:
             self._failed.discard(job.channel)
         else:
             self._failed.add(job.channel)
-            log.warning(f"channel {job.channel}: {became}: {outcome.reason}")
+        if outcome.reason:
+            log.warning(f"channel {job.channel}: {became.value}: {outcome.reason}")
         return became
 
-    def _report(self, job: Job, became: str) -> None:
-        if became != "waiting":
-            self._extensions.delivered(job.transition, job.channel, became)
+    def _report(self, channel: str, transition: Transition, became: Stage) -> None:
+        if became is not Stage.WAITING:
+            self._extensions.delivered(transition, channel, became.value)
 
     def _take(self, ledger: Ledger, lines: list[bytes], now: float) -> None:
         if self._reader.missed:
@@ -295,44 +299,12 @@ class Courier:
             return
         try:
             with self._ledger.transaction():
-                for job, outcome in self._unsettled:
-                    self._settle(job, outcome, self._clock())
+                now = self._clock()
+                settled = [(job, self._settle(job, out, now)) for job, out in self._unsettled]
+            for job, became in settled:
+                self._report(job.channel, job.transition, became)
         except (sqlite3.Error, OSError) as error:
             self._complain(f"state directory {self._directory}: {error}")
-
-
-def claim_config(ledger: Ledger, config: str) -> None:
-    """Bind the state directory to its configuration; a moved one is taken over.
-
-    Raises LedgerError: two configurations on one state would each miss what the other was told.
-    """
-    bound = ledger.setting("config")
-    if bound is not None and bound != config and os.path.isdir(bound):
-        raise LedgerError(
-            f"this state directory belongs to the configuration {bound}, and this is {config}; "
-            "give each configuration its own --state, or remove the old one to move"
-        )
-    if bound != config:
-        ledger.set("config", config)
-
-
-def config_for(directory: str, said: str | None) -> str:
-    """Return the configuration to use: as said, else the one that the state is bound to."""
-    if not places.is_config_said(said, os.environ):
-        try:
-            ledger = Ledger.view(directory)
-        except sqlite3.Error:
-            ledger = None
-        if ledger is not None:
-            try:
-                bound = ledger.setting("config")
-            except sqlite3.Error:  # not set up yet, or broken: the courier finds out
-                bound = None
-            finally:
-                ledger.close()
-            if bound is not None:
-                return str(bound)
-    return places.find_config(said, os.environ)
 
 
 def _open_fifo(directory: str) -> int:

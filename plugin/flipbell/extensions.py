@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from flipbell import log
-from flipbell._yaml import suggestion
 from flipbell.hookspecs import PROJECT, ExtensionSpecs, hookimpl
+from flipbell.wording import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ class Extensions:
             try:
                 extensions.register(entry.load(), entry.name)
             except Exception as error:  # noqa: BLE001  one extension must not silence the others
-                log.error(f"extension {entry.name}: cannot be loaded: {_told(error)}")
+                log.error(f"extension {entry.name}: cannot be loaded: {_cause(error)}")
         return extensions
 
     def register(self, extension: object, name: str) -> bool:
@@ -112,11 +112,11 @@ def _guard(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         try:
             return function(*arguments)
         except Exception as error:  # noqa: BLE001  an extension's mistake stays its own
-            log.error(f"extension {name}: {function.__name__} failed: {_told(error)}")
+            log.error(f"extension {name}: {function.__name__} failed: {_cause(error)}")
             return None
 
     return guard
 
 
-def _told(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flipbell import state
-from flipbell.model import Status, Transition, Verdict
+from flipbell.model import Stage, Status, Transition, Verdict
 from flipbell.spool import FORGET
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ CREATE TABLE told (
 ) WITHOUT ROWID;
 CREATE TABLE deliveries (
     channel TEXT NOT NULL, transition INTEGER NOT NULL,
-    state TEXT NOT NULL,                    -- sending, waiting, delivered, perhaps, dead, dropped
+    state TEXT NOT NULL,                    -- a Stage
     notify INTEGER NOT NULL, reason TEXT NOT NULL,
     tries INTEGER NOT NULL DEFAULT 0, unknown INTEGER NOT NULL DEFAULT 0,
     first_try REAL NOT NULL, last_try REAL NOT NULL, error TEXT,
@@ -100,9 +100,7 @@ class Delivery:
 
     channel: str
     transition: int
-    state: str
-    tries: int
-    unknown: int
+    unknown: int  # tries whose outcome is unknown
     first_try: float
 
 
@@ -163,6 +161,16 @@ class Ledger:
             self._db.execute(f"PRAGMA user_version={VERSION}")
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the ledger as it is at one moment, whatever the courier writes meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            self.last_transition()  # only a first read takes the lock
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit what is done inside, or nothing of it."""
         self._db.execute("BEGIN IMMEDIATE")
@@ -192,18 +200,18 @@ class Ledger:
         """Return how far the spool was taken."""
         return self.setting("spool") or "", self.setting("offset") or 0
 
-    def take(self, lines: Iterable[Line], position: Position, now: float) -> int:
-        """Take lines up to a position in the spool; return how many were transitions."""
-        found = sum(self._take(line, now) for line in lines)
+    def take(self, lines: Iterable[Line], position: Position, now: float) -> None:
+        """Take lines up to a position in the spool."""
+        for line in lines:
+            self._take(line, now)
         self.set("spool", position[0])
         self.set("offset", position[1])
-        return found
 
-    def _take(self, line: Line, now: float) -> bool:
+    def _take(self, line: Line, now: float) -> None:
         occurred_at, code, host, check, output = line
         if code == FORGET:
             self._forget(host, check)
-            return False
+            return
         status = Status.from_exit_status(code)
         occurred_at = min(occurred_at, now)
         known = self._one(
@@ -213,22 +221,21 @@ class Ledger:
             # A stored time in the future was written by a wrong clock: it must not win for ever.
             if occurred_at < known[1] <= now:
                 self.set("late", (self.setting("late") or 0) + 1)
-                return False
+                return
             if known[0] == status.value:
-                return False
+                return
         self._db.execute(
             "INSERT OR REPLACE INTO checks VALUES (?, ?, ?, ?)",
             (host, check, status.value, occurred_at),
         )
         if known is None and status is Status.OK:
-            return False  # nothing has changed: this is how it was found
+            return  # nothing has changed: this is how it was found
         previous, since = known or (None, None)
         self._db.execute(
             "INSERT INTO transitions (host, name, previous, status, output, occurred_at,"
             " previous_since) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (host, check, previous, status.value, output, occurred_at, since),
         )
-        return True
 
     def _forget(self, host: str, check: str) -> None:
         self._db.execute("DELETE FROM checks WHERE host = ? AND name = ?", (host, check))
@@ -326,7 +333,7 @@ class Ledger:
     def delivery(self, channel: str, transition: int) -> Delivery | None:
         """Return what was tried so far of a message."""
         row = self._one(
-            "SELECT channel, transition, state, tries, unknown, first_try FROM deliveries"
+            "SELECT channel, transition, unknown, first_try FROM deliveries"
             " WHERE channel = ? AND transition = ?",
             (channel, transition),
         )
@@ -346,13 +353,19 @@ class Ledger:
         self._db.execute("INSERT INTO requests VALUES (?, ?)", (room, now))
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - _RATE_WINDOW,))
 
-    def end_try(self, delivery: Delivery, state_: str, outcome: Outcome) -> None:
+    def end_try(self, delivery: Delivery, stage: Stage, outcome: Outcome) -> None:
         """Write down how a try ended."""
         is_unknown = outcome.verdict is Verdict.UNKNOWN
         self._db.execute(
             "UPDATE deliveries SET state = ?, error = ?, unknown = unknown + ?"
             " WHERE channel = ? AND transition = ?",
-            (state_, outcome.reason or None, is_unknown, delivery.channel, delivery.transition),
+            (
+                stage.value,
+                outcome.reason or None,
+                is_unknown,
+                delivery.channel,
+                delivery.transition,
+            ),
         )
 
     def drop(self, channel: str, transition: int) -> None:
@@ -360,6 +373,14 @@ class Ledger:
         self._db.execute(
             "UPDATE deliveries SET state = 'dropped' WHERE channel = ? AND transition = ?",
             (channel, transition),
+        )
+
+    def veto(self, channel: str, transition: int, reason: str, now: float) -> None:
+        """Write down why an extension kept a room from hearing of something."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO deliveries (channel, transition, state, notify, reason,"
+            " first_try, last_try, error) VALUES (?1, ?2, 'vetoed', 0, '', ?3, ?3, ?4)",
+            (channel, transition, now, reason),
         )
 
     def succeed(self, channel: str, now: float) -> None:
@@ -381,8 +402,7 @@ class Ledger:
     def interrupted(self) -> list[Delivery]:
         """Return the messages in the middle of whose sending a courier died."""
         rows = self._db.execute(
-            "SELECT channel, transition, state, tries, unknown, first_try FROM deliveries"
-            " WHERE state = 'sending'"
+            "SELECT channel, transition, unknown, first_try FROM deliveries WHERE state = 'sending'"
         )
         return [Delivery(*row) for row in rows]
 
@@ -406,11 +426,10 @@ class Ledger:
         )
         return None if row is None else (Status(row[0]), row[1])
 
-    def checks(self, *, only_problems: bool) -> list[tuple[str, str, Status, float]]:
-        """Return host, check, status and since when."""
+    def problems(self) -> list[tuple[str, str, Status, float]]:
+        """Return host, check, status and since when, of each check that is not OK."""
         rows = self._db.execute(
-            "SELECT host, name, status, since FROM checks WHERE status >= ? ORDER BY host, name",
-            (1 if only_problems else 0,),
+            "SELECT host, name, status, since FROM checks WHERE status > 0 ORDER BY host, name"
         )
         return [(host, name, Status(status), since) for host, name, status, since in rows]
 

@@ -30,11 +30,6 @@ def warning(message: str) -> None:
     _logger().warning("%s", escaped(message))
 
 
-def info(message: str) -> None:
-    """Log an event that is worth a line."""
-    _logger().info("%s", escaped(message))
-
-
 def _logger() -> logging.Logger:
     import logging
     import os

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flipbell import places, spool, state, summon
-from flipbell.courier import config_for
+from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.rooms import Rooms
+from flipbell.turns import Turns
 
 if TYPE_CHECKING:
     from flipbell._yaml import Problem
     from flipbell.ledger import ChannelState
     from flipbell.model import Status
+
+_LOW_DISK = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,14 @@ class ChannelView:
     waiting: int  # transitions that it has yet to look at
     oldest: float | None  # when the first of them occurred
     dead: int
+    is_configured: bool
     fault: str | None  # why nothing is delivered, where the configuration is the reason
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether it needs a person; one that was removed does not."""
+        trouble = self.dead or self.state.last_error or self.fault
+        return self.is_configured and bool(trouble)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +46,14 @@ class Survey:
 
     state: str
     config: str
-    faults: tuple[str, ...]  # what keeps the state directory from being used
     problems: tuple[Problem, ...]
+    has_channels: bool  # whether any channel works
+    faults: tuple[str, ...] = ()  # what keeps the state directory from being used
     is_courier_alive: bool = False
     untaken: bool = False  # whether recorded lines wait in the spool
     failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
     checks: int = 0
+    late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
 
     @property
@@ -58,11 +70,9 @@ class Survey:
     def is_fine(self) -> bool:
         """Whether nothing needs a person."""
         errors = any(not problem.is_warning for problem in self.problems)
-        troubled = any(
-            view.dead or view.state.last_error or (view.waiting and view.fault)
-            for view in self.channels
-        )
-        return not (self.faults or errors or troubled)
+        forsaken = self.untaken and not self.is_courier_alive
+        troubled = any(view.is_troubled for view in self.channels)
+        return self.has_channels and not (self.faults or errors or forsaken or troubled)
 
 
 def survey(state_said: str | None, config_said: str | None) -> Survey:
@@ -71,30 +81,13 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
     config = config_for(directory, config_said)
     rooms = Rooms(config, Extensions.load().channel_types())
     rooms.refresh()
-    faults = _faults(directory)
-    if faults or not os.path.isdir(directory):
-        return Survey(directory, config, faults, rooms.problems)
+    seen = Survey(directory, config, rooms.problems, bool(rooms.channels), _faults(directory))
+    if seen.faults or not os.path.isdir(directory):
+        return seen
     try:
-        return _survey_ledger(directory, config, rooms)
+        return _survey_ledger(seen, rooms)
     except (sqlite3.Error, OSError) as error:
-        faults = (f"{directory}/{state.LEDGER}: {error}",)
-        return Survey(directory, config, faults, rooms.problems)
-
-
-def is_all_delivered(directory: str) -> bool:
-    """Return whether a courier has nothing left to do; also where nobody can do anything."""
-    try:
-        ledger = Ledger.view(directory)
-        if ledger is None:
-            return spool.Reader(directory).is_at_end()
-        try:
-            last = ledger.last_transition()
-            is_taken = spool.Reader(directory, ledger.position()).is_at_end()
-            return is_taken and all(channel.cursor == last for channel in ledger.channels())
-        finally:
-            ledger.close()
-    except (sqlite3.Error, OSError):
-        return True
+        return replace(seen, faults=(f"{directory}/{state.LEDGER}: {error}",))
 
 
 def _faults(directory: str) -> tuple[str, ...]:
@@ -113,38 +106,65 @@ def _faults(directory: str) -> tuple[str, ...]:
     return ()
 
 
-_LOW_DISK = 1 << 16  # bytes
-
-
-def _survey_ledger(directory: str, config: str, rooms: Rooms) -> Survey:
-    alive = summon.is_courier_alive(directory)
-    ledger = Ledger.view(directory)
+def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
+    alive = summon.is_courier_alive(seen.state)
+    ledger = Ledger.view(seen.state)
     if ledger is None:
-        untaken = not spool.Reader(directory).is_at_end()
-        return Survey(directory, config, (), rooms.problems, alive, untaken)
+        untaken = not spool.Reader(seen.state).is_at_end()
+        return replace(seen, is_courier_alive=alive, untaken=untaken)
     try:
-        return Survey(
-            directory,
-            config,
-            (),
-            rooms.problems,
-            alive,
-            not spool.Reader(directory, ledger.position()).is_at_end(),
-            tuple(ledger.checks(only_problems=True)),
-            ledger.count_checks(),
-            tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
-        )
+        with ledger.snapshot():
+            return replace(
+                seen,
+                is_courier_alive=alive,
+                untaken=not _is_taken(seen.state, ledger),
+                failing=tuple(ledger.problems()),
+                checks=ledger.count_checks(),
+                late=ledger.setting("late") or 0,
+                channels=tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
+            )
     finally:
         ledger.close()
 
 
+def _is_taken(directory: str, ledger: Ledger) -> bool:
+    return spool.Reader(directory, ledger.position()).is_at_end()
+
+
 def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
+    is_configured = rooms.concerns(channel.name)
     fault = None
-    if channel.name not in rooms.channels:
-        broken = rooms.may_return(channel.name)
-        fault = "its configuration has a problem" if broken else "not configured any more"
+    if not is_configured:
+        fault = "not configured any more"
+    elif channel.name not in rooms.channels:
+        fault = "its configuration has a problem"
     # What a removed channel has missed waits for nobody.
-    is_live = fault is None or rooms.may_return(channel.name)
-    waiting = ledger.waiting(channel) if is_live else 0
+    waiting = ledger.waiting(channel) if is_configured else 0
     oldest = ledger.oldest_waiting(channel) if waiting else None
-    return ChannelView(channel, waiting, oldest, ledger.count_dead(channel.name), fault)
+    dead = ledger.count_dead(channel.name)
+    return ChannelView(channel, waiting, oldest, dead, is_configured, fault)
+
+
+class Lookout:
+    """Watches, from outside, whether a courier has anything left to do."""
+
+    def __init__(self, directory: str, config: str, extensions: Extensions) -> None:
+        self._directory = directory
+        self._extensions = extensions
+        self._rooms = Rooms(config, extensions.channel_types())
+
+    def is_all_delivered(self) -> bool:
+        """Return whether nothing is left; also where nobody could do anything about it."""
+        try:
+            ledger = Ledger.view(self._directory)
+            if ledger is None:
+                return spool.Reader(self._directory).is_at_end()
+            self._rooms.refresh()
+            try:
+                with ledger.snapshot():
+                    left = Turns(ledger, self._rooms, self._extensions).undelivered()
+                    return not left and _is_taken(self._directory, ledger)
+            finally:
+                ledger.close()
+        except (sqlite3.Error, OSError):
+            return True

@@ -159,6 +159,23 @@ class Verdict(enum.Enum):
     PAUSE = "the channel needs a person"
 
 
+class Stage(enum.Enum):
+    """How far a message to a room has come."""
+
+    SENDING = "sending"
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    PERHAPS = "perhaps"  # delivered, or so: three outcomes were unknown
+    DEAD = "dead"  # given up
+    DROPPED = "dropped"  # no longer wanted when its turn came again
+    VETOED = "vetoed"
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the room counts as told."""
+        return self in (Stage.DELIVERED, Stage.PERHAPS)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A verdict, why, and how long the server asked to be left alone (seconds; 0: it did not)."""

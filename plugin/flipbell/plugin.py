@@ -7,6 +7,7 @@ spool; another is the courier, while there is something to deliver.
 from __future__ import annotations
 
 import atexit
+import inspect
 import os
 import queue
 import threading
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from flipbell.courier import Courier
     from flipbell.extensions import Extensions
+    from flipbell.look import Lookout
 
 _LOOK = 1.0  # seconds between looks at what other processes recorded
 _UNWRITTEN_LIMIT = 10_000  # results kept while the state directory cannot be written
@@ -53,6 +55,8 @@ def attach(host: pluggy.PluginManager) -> Flipbell:
     if earlier is not None:  # from before a reload of the module
         host.unregister(earlier)
         earlier.stop(0.0)
+    for name in _HOOKS:
+        _refuse_other_hook(host, name)
     spec = pluggy.HookspecMarker(host.project_name)
     implementation = pluggy.HookimplMarker(host.project_name)
     missing = {name: spec(getattr(AgentSpecs, name)) for name in _HOOKS if not _has(host, name)}
@@ -61,11 +65,19 @@ def attach(host: pluggy.PluginManager) -> Flipbell:
     for name in _HOOKS:
         implementation(getattr(Flipbell, name))
     flipbell = start(host.project_name)
-    try:
-        host.register(flipbell, _NAME)
-    except pluggy.PluginValidationError as error:
-        raise AttachError(f"{host.project_name} has hooks named as flipbell's: {error}") from error
+    host.register(flipbell, _NAME)
     return flipbell
+
+
+def _refuse_other_hook(host: pluggy.PluginManager, name: str) -> None:
+    """Raise AttachError where the host has specified a hook of our name without our argument."""
+    ours = inspect.signature(getattr(AgentSpecs, name)).parameters.keys() - {"self"}
+    spec = getattr(getattr(host.hook, name, None), "spec", None)
+    if spec is not None and not ours <= set(spec.argnames):
+        raise AttachError(
+            f"{host.project_name} has a hook {name} of its own, with {', '.join(spec.argnames)};"
+            f" flipbell's has {', '.join(ours)}"
+        )
 
 
 def _has(host: pluggy.PluginManager, name: str) -> bool:
@@ -93,8 +105,10 @@ class Flipbell:
 
         self._agent = agent
         self._directory = places.find_state(None, os.environ)
+        self._config = os.environ.get("FLIPBELL_CONFIG")
         self._memory = Memory(self._directory)
         self._extensions: Extensions | None = None
+        self._lookout: Lookout | None = None
         self._begin()
         this = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forked(this))
@@ -180,12 +194,16 @@ class Flipbell:
             self._courier.stop()
             self._delivery.join(_LAST_WORDS)
         if not self._is_all_delivered():
-            recorder.rouse(self._directory, None)
+            recorder.rouse(self._directory, self._config)
 
     def _is_all_delivered(self) -> bool:
-        from flipbell.look import is_all_delivered
+        from flipbell.look import Lookout
 
-        return self._recorded == self._delivered or is_all_delivered(self._directory)
+        if self._recorded == self._delivered:
+            return True
+        if self._lookout is None:
+            self._lookout = Lookout(self._directory, self._find_config(), self._load_extensions())
+        return self._lookout.is_all_delivered()
 
     def __enter__(self) -> Self:
         """Return flipbell itself."""
@@ -252,7 +270,7 @@ class Flipbell:
     def _rouse(self) -> None:
         """See to a courier: this process's own, where no other lives."""
         if os.environ.get("FLIPBELL_COURIER") == "off":
-            recorder.rouse(self._directory, None)
+            recorder.rouse(self._directory, self._config)
             return
         try:
             state.prepare(self._directory)
@@ -261,7 +279,7 @@ class Flipbell:
             self._complain(error)
             return
         if held is None:
-            recorder.rouse(self._directory, None)
+            recorder.rouse(self._directory, self._config)
             return
         courier = self._make_courier(held)
         delivery = threading.Thread(
@@ -271,12 +289,20 @@ class Flipbell:
         delivery.start()
 
     def _make_courier(self, held: int) -> Courier:
-        from flipbell.courier import Courier, config_for
+        from flipbell.courier import Courier
+
+        return Courier(self._directory, self._find_config(), self._load_extensions(), lock=held)
+
+    def _find_config(self) -> str:
+        from flipbell.binding import config_for
+
+        return config_for(self._directory, self._config)
+
+    def _load_extensions(self) -> Extensions:
         from flipbell.extensions import Extensions
 
         self._extensions = self._extensions or Extensions.load()
-        config = config_for(self._directory, None)
-        return Courier(self._directory, config, self._extensions, lock=held)
+        return self._extensions
 
     def _deliver(self, courier: Courier) -> None:
         from flipbell.ledger import LedgerError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flipbell.model import Verdict
+from flipbell.model import Stage, Verdict
 
 if TYPE_CHECKING:
     from flipbell.model import Outcome
@@ -21,25 +21,20 @@ _PAUSE_CAP = 900.0
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do next: the message's state, and how long its channel waits (seconds).
+    """What to do next: the message's stage, and how long its channel waits (seconds).
 
     *delay* is our own back-off, *closed_for* what the server asked for.
     """
 
-    state: str  # delivered, waiting, perhaps, dead
+    stage: Stage
     delay: float = 0.0
     closed_for: float = 0.0
     paused: bool = False
 
     @property
-    def is_told(self) -> bool:
-        """Whether the room counts as told."""
-        return self.state in ("delivered", "perhaps")
-
-    @property
     def ends_turn(self) -> bool:
         """Whether the channel goes on to its next transition."""
-        return self.state != "waiting"
+        return self.stage is not Stage.WAITING
 
 
 def follow(
@@ -53,18 +48,18 @@ def follow(
     """
     verdict = outcome.verdict
     if verdict is Verdict.DELIVERED:
-        return Step("delivered")
+        return Step(Stage.DELIVERED)
     if verdict is Verdict.REFUSED:
-        return Step("dead")
+        return Step(Stage.DEAD)
     if verdict is Verdict.UNKNOWN and unknown + 1 >= UNKNOWN_LIMIT:
-        return Step("perhaps")
+        return Step(Stage.PERHAPS)
     if tried_for > GIVE_UP_AFTER:
-        return Step("dead")
+        return Step(Stage.DEAD)
     closed_for = min(outcome.retry_after, MAX_CLOSED)
     if verdict is Verdict.PAUSE:
         delay = _back_off(_FIRST_PAUSE, _PAUSE_CAP, failures, chance)
-        return Step("waiting", delay, closed_for, paused=True)
-    return Step("waiting", _back_off(_FIRST_DELAY, _RETRY_CAP, failures, chance), closed_for)
+        return Step(Stage.WAITING, delay, closed_for, paused=True)
+    return Step(Stage.WAITING, _back_off(_FIRST_DELAY, _RETRY_CAP, failures, chance), closed_for)
 
 
 def _back_off(first: float, most: float, failures: int, chance: float) -> float:

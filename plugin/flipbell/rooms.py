@@ -30,7 +30,7 @@ class Rooms:
     ) -> None:
         self._directory = directory
         self._types = types
-        self._tell = say
+        self._log = say
         self._signature: config.Signature | None = None
         self._config = config.Config(directory)
         self._homes: dict[str, str] = {}  # the file in which each channel was last seen
@@ -52,13 +52,17 @@ class Rooms:
         for name in set(before):
             if before[name] != self.channels.get(name):
                 self._senders.pop(name, None)
-        self._say(fresh.problems)
+        self._log_new(fresh.problems)
         return True
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the configuration, as last read."""
         return self._config.problems
+
+    def concerns(self, name: str) -> bool:
+        """Return whether what waits for a channel is to be delivered, now or once it is mended."""
+        return name in self.channels or self.may_return(name)
 
     def may_return(self, name: str) -> bool:
         """Return whether a channel is out of sight only because a file is broken."""
@@ -68,10 +72,10 @@ class Rooms:
         home = self._homes.get(name)
         return home in read.unreadable if home else bool(read.unreadable)
 
-    def _say(self, problems: tuple[Problem, ...]) -> None:
+    def _log_new(self, problems: tuple[Problem, ...]) -> None:
         for problem in problems:
             if problem not in self._said:
-                self._tell(f"configuration: {problem}")
+                self._log(f"configuration: {problem}")
         self._said = set(problems)
 
     def register(self, ledger: Ledger) -> None:

@@ -126,13 +126,20 @@ def let_go(directory: str) -> None:
         except OSError:
             continue
         ours.add((found.st_dev, found.st_ino))
-    for descriptor in map(int, os.listdir("/dev/fd")):
-        try:
-            found = os.fstat(descriptor)
-        except OSError:  # the one that listed the directory
-            continue
+    for descriptor, found in open_descriptors():
         if (found.st_dev, found.st_ino) in ours:
             os.close(descriptor)
+
+
+def open_descriptors() -> list[tuple[int, os.stat_result]]:
+    """Return every descriptor of this process with what it is."""
+    found = []
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        try:
+            found.append((descriptor, os.fstat(descriptor)))
+        except OSError:  # the one that listed the directory
+            continue
+    return found
 
 
 def sync_directory(directory: str) -> None:

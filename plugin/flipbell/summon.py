@@ -69,7 +69,7 @@ def _start(held: int, directory: str, config: str | None) -> None:
 
 def _descriptors(lock: int) -> list[tuple[int | str, ...]]:
     """Give the courier its lock and nothing of the agent's, which may wait for a pipe to close."""
-    leaked = [fd for fd in _open_descriptors() if os.get_inheritable(fd)]
+    leaked = [fd for fd, _ in state.open_descriptors() if os.get_inheritable(fd)]
     return [
         *((os.POSIX_SPAWN_CLOSE, fd) for fd in leaked),
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0),
@@ -77,15 +77,3 @@ def _descriptors(lock: int) -> list[tuple[int | str, ...]]:
         (os.POSIX_SPAWN_DUP2, 0, 2),
         (os.POSIX_SPAWN_DUP2, lock, HANDED_OVER),
     ]
-
-
-def _open_descriptors() -> list[int]:
-    found = []
-    for name in os.listdir("/dev/fd"):
-        descriptor = int(name)
-        try:
-            os.fstat(descriptor)
-        except OSError:  # the one that listed the directory
-            continue
-        found.append(descriptor)
-    return found

@@ -6,10 +6,12 @@ message before it has ended, for only then is it known what the room was told.
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flipbell import message, retry, routing
+from flipbell.model import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from flipbell.channels import Sender
     from flipbell.extensions import Extensions
     from flipbell.ledger import ChannelState, Ledger
-    from flipbell.model import Channel, Notification, Outcome, Status, Transition
+    from flipbell.model import Channel, Notification, Outcome, Transition
     from flipbell.rooms import Rooms
 
 
@@ -35,7 +37,11 @@ class Turns:
     """The queues of all channels; every call belongs inside a transaction of the ledger."""
 
     def __init__(
-        self, ledger: Ledger, rooms: Rooms, extensions: Extensions, chance: Callable[[], float]
+        self,
+        ledger: Ledger,
+        rooms: Rooms,
+        extensions: Extensions,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._ledger = ledger
         self._rooms = rooms
@@ -59,25 +65,19 @@ class Turns:
                 return None
             transition = found[1]
             told = self._ledger.told(channel.name, transition)
-            decision = self._decide(transition, channel, told)
-            if decision.send:
+            decision = routing.decide(transition, channel, told)
+            veto = self._extensions.veto(transition, channel.name) if decision.send else None
+            if decision.send and veto is None:
                 return self._begin(channel, transition, decision, now)
-            told = routing.told_after(transition, told, delivered=False)
             self._ledger.drop(channel.name, transition.id)
-            self._ledger.end_turn(channel.name, transition, told)
+            if veto is not None:
+                self._ledger.veto(channel.name, transition.id, veto, now)
+            self._end_turn(channel.name, transition, delivered=False)
 
     def _head(self, channel: str) -> tuple[ChannelState, Transition] | None:
         state = self._ledger.channel(channel)
         transition = self._ledger.head(state) if state is not None else None
         return (state, transition) if state is not None and transition is not None else None
-
-    def _decide(
-        self, transition: Transition, channel: Channel, told: Status | None
-    ) -> routing.Decision:
-        decision = routing.decide(transition, channel, told)
-        if decision.send and self._extensions.veto(transition, channel.name) is not None:
-            return routing.Decision(send=False, notify=False, reason=routing.Reason.VETOED)
-        return decision
 
     def _begin(
         self, channel: Channel, transition: Transition, decision: routing.Decision, now: float
@@ -97,8 +97,8 @@ class Turns:
         )
         return Job(channel.name, transition, notification, self._rooms.sender(channel))
 
-    def settle(self, channel: str, transition: Transition, outcome: Outcome, now: float) -> str:
-        """Write down how a request ended; return the state that its message is in."""
+    def settle(self, channel: str, transition: Transition, outcome: Outcome, now: float) -> Stage:
+        """Write down how a request ended; return the stage that its message has reached."""
         delivery = self._ledger.delivery(channel, transition.id)
         state = self._ledger.channel(channel)
         assert delivery is not None, "begin_try made it"
@@ -110,16 +110,19 @@ class Turns:
             tried_for=now - delivery.first_try,
             chance=self._chance(),
         )
-        self._ledger.end_try(delivery, step.state, outcome)
-        if step.state == "delivered":
+        self._ledger.end_try(delivery, step.stage, outcome)
+        if step.stage is Stage.DELIVERED:
             self._ledger.succeed(channel, now)
         else:
             self._ledger.fail(channel, outcome.reason, step, now)
         if step.ends_turn:
-            told = self._ledger.told(channel, transition)
-            told = routing.told_after(transition, told, delivered=step.is_told)
-            self._ledger.end_turn(channel, transition, told)
-        return step.state
+            self._end_turn(channel, transition, delivered=step.stage.is_told)
+        return step.stage
+
+    def _end_turn(self, channel: str, transition: Transition, *, delivered: bool) -> None:
+        told = self._ledger.told(channel, transition)
+        told = routing.told_after(transition, told, delivered=delivered)
+        self._ledger.end_turn(channel, transition, told)
 
     def _ready_at(self, channel: Channel, state: ChannelState, now: float) -> float:
         """Return when a channel may speak: after its back-off, within its room's limit."""
@@ -142,7 +145,6 @@ class Turns:
         names = {
             state.name
             for state in self._ledger.channels()
-            if state.cursor < last
-            and (state.name in self._rooms.channels or self._rooms.may_return(state.name))
+            if state.cursor < last and self._rooms.concerns(state.name)
         }
         return names | {path for path, cursor in self._ledger.unread().items() if cursor < last}

@@ -39,7 +39,9 @@ def parse(content: bytes) -> object:
         value: object = json.loads(content.decode("utf-8", "replace"))
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
-        raise FormatError(f"expected JSON, got none: {error.msg} at {place}") from None
+        raise FormatError(
+            f"expected JSON, or --status: got none ({error.msg} at {place})"
+        ) from None
     except (RecursionError, ValueError):
         raise FormatError("JSON that is nested too deep or holds too long a number") from None
     return value

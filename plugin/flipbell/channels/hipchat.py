@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from flipbell._yaml import Section
     from flipbell.model import Channel, Notification
 
-MESSAGE_LIMIT = 10_000  # characters
 SENDER_LIMIT = 64
 COLORS = ("yellow", "green", "red", "purple", "gray", "random")
 _ROOM_LIMIT = 100

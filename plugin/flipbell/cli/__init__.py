@@ -101,9 +101,18 @@ def add_command(
 ) -> argparse.ArgumentParser:
     """Add a command with its example and the options that every command has."""
     parser = commands.add_parser(
-        name, help=summary, description=f"{summary.capitalize()}.", epilog=f"example: {example}"
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: {example}",
     )
-    parser.add_argument("--state", metavar="DIR", help="where flipbell keeps its state")
-    parser.add_argument("--config", metavar="DIR", help="where the channels are configured")
+    parser.add_argument(
+        "--state", metavar="DIR", help="where the state is (default: FLIPBELL_STATE, or its place)"
+    )
+    parser.add_argument(
+        "--config",
+        metavar="DIR",
+        help="where the channels are configured (default: FLIPBELL_CONFIG, or its place)",
+    )
     parser.set_defaults(command=command)
     return parser

@@ -8,9 +8,9 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import config, message
+from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
-from flipbell.courier import config_for
 from flipbell.extensions import Extensions
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state

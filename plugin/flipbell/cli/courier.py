@@ -81,7 +81,8 @@ def _run_handed_over(directory: str, config: str | None) -> int:
 
 
 def _courier(directory: str, config: str | None, lock: int) -> Courier:
-    from flipbell.courier import Courier, config_for
+    from flipbell.binding import config_for
+    from flipbell.courier import Courier
     from flipbell.extensions import Extensions
 
     return Courier(directory, config_for(directory, config), Extensions.load(), lock=lock)

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flipbell import places
+from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
 from flipbell.config import load
-from flipbell.courier import config_for
 from flipbell.explain import explain
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger

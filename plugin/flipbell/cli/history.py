@@ -40,10 +40,17 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--channel", metavar="NAME", help="only what went to this channel")
     parser.add_argument("--since", metavar="TIME", help="90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z")
     parser.add_argument(
-        "--limit", metavar="N", type=int, default=50, help="the newest N changes (default: 50)"
+        "--limit", metavar="N", type=_count, default=50, help="the newest N changes (default: 50)"
     )
     parser.add_argument("--follow", action="store_true", help="go on with what happens next")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def command(options: argparse.Namespace) -> int:

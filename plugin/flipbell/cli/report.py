@@ -32,7 +32,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         summary="record one result from stdin, arguments or environment",
         example='df / | flipbell report --check disk --status "$status"',
     )
-    parser.add_argument("--from", dest="format", metavar="FORMAT", help="json, plain or an agent")
+    parser.add_argument(
+        "--from",
+        dest="format",
+        metavar="FORMAT",
+        help="mackerel-agent, nagios, plain (default with --status) or json (default without)",
+    )
     parser.add_argument("--host", help="the host that was checked (default: this one)")
     parser.add_argument("--check", metavar="NAME", help="the check's name")
     parser.add_argument("--status", help="OK, WARNING, CRITICAL, UNKNOWN or an exit status")

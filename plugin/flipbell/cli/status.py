@@ -61,6 +61,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "courier": seen.is_courier_alive,
         "untaken": seen.untaken,
         "checks": seen.checks,
+        "late": seen.late,
         "failing": [
             {"host": host, "check": check, "status": status.name, "since": since}
             for host, check, status, since in seen.failing
@@ -109,6 +110,8 @@ def _as_text(seen: look.Survey) -> str:
         parts.append(_failing(seen))
     if seen.channels:
         parts.append(table([_channel(view) for view in seen.channels]))
+    if not seen.has_channels:
+        parts.append("no channel works: nobody would be told of anything")
     if seen.untaken and not seen.is_courier_alive:
         parts.append("recorded results wait for a courier: run flipbell flush")
     return "\n".join(parts)

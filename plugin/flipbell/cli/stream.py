@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import places, recorder
+from flipbell import places, recorder, relay
 from flipbell.agents import FormatError, json_result
 from flipbell.cli import add_command
 from flipbell.memory import Memory
@@ -67,7 +67,7 @@ class _Stream:
         if changes:
             self._record(changes, answers)
         if answers:
-            _write("".join(json.dumps(answer) + "\n" for answer in answers).encode())
+            relay.write(1, "".join(json.dumps(answer) + "\n" for answer in answers).encode())
 
     def _look(self) -> None:
         """Notice now and then what other processes recorded."""
@@ -105,8 +105,3 @@ class _Stream:
                     answer["error"] = f"not recorded: {error}"
             return
         recorder.rouse(self._directory, self._config)
-
-
-def _write(content: bytes) -> None:
-    while content:
-        content = content[os.write(1, content) :]

@@ -1,0 +1,43 @@
+"""Which configuration a state directory belongs to: the first that it was used with."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from flipbell import places
+from flipbell.ledger import Ledger, LedgerError
+
+
+def claim_config(ledger: Ledger, config: str) -> None:
+    """Bind the state directory to its configuration; a moved one is taken over.
+
+    Raises LedgerError: two configurations on one state would each miss what the other was told.
+    """
+    bound = ledger.setting("config")
+    if bound is not None and bound != config and os.path.isdir(bound):
+        raise LedgerError(
+            f"this state directory belongs to the configuration {bound}, and this is {config}; "
+            "give each configuration its own --state, or remove the old one to move"
+        )
+    if bound != config:
+        ledger.set("config", config)
+
+
+def config_for(directory: str, said: str | None) -> str:
+    """Return the configuration to use: as said, else the one that the state is bound to."""
+    if not places.is_config_said(said, os.environ):
+        try:
+            ledger = Ledger.view(directory)
+        except sqlite3.Error:
+            ledger = None
+        if ledger is not None:
+            try:
+                bound = ledger.setting("config")
+            except sqlite3.Error:  # not set up yet, or broken: the courier finds out
+                bound = None
+            finally:
+                ledger.close()
+            if bound is not None:
+                return str(bound)
+    return places.find_config(said, os.environ)
