@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from hipchat_room import TOKEN, HipChatRoom, HipChatServer
 from syslog_socket import Syslog, open_syslog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
 ROOT = Path(__file__).parent.parent
@@ -36,6 +38,15 @@ def hipchat_room(hipchat_server: HipChatServer) -> Iterator[HipChatRoom]:
     room = hipchat_server.room()
     yield room
     assert room.faults == []
+
+
+def until(condition: Callable[[], Any], timeout: float = 15.0) -> Any:
+    """Return what a condition returns once it is true; fail where it never is."""
+    end = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came true"
+        select.select([], [], [], 0.01)
+    return value
 
 
 def unmeasured(environ: Mapping[str, str]) -> dict[str, str]:

@@ -167,7 +167,7 @@ def test_says_what_is_missing(read: Any, options: dict[str, Any], said: str) -> 
         ('{"check": 5, "status": 0}', "check: expected text, got 5"),
         ('{"check": "c", "status": 0, "stauts": 1}', "unknown key 'stauts'"),
         ('{"check": "c", "status": 0, "occurred_at": "soon"}', "occurred_at: expected 2026"),
-        ('{"check": "c", "status": 0, "occurred_at": NaN}', "occurred_at: expected 2026"),
+        ('{"check": "c", "status": 0, "occurred_at": NaN}', "occurred_at: expected seconds"),
     ],
 )
 def test_json_that_says_nothing(content: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -207,6 +208,58 @@ def test_problems(tmp_path: Path, text: str | bytes, expected: list[str]) -> Non
     assert len(found) >= len(expected)
     for problem, beginning in zip(found, expected, strict=False):
         assert problem.startswith(beginning)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ("proxy: 'http://['", "channels.ops.proxy: expected http:// or https:// and a host"),
+        ("proxy: 'ftp://h'", "channels.ops.proxy: expected http:// or https:// and a host"),
+        (f"per_minute: {'0' * 5000}", "channels.ops.per_minute: expected a whole number"),
+        (f"per_minute: {'0' * 20}99999", "channels.ops.per_minute: expected a whole number"),
+        ("from: !foo x", "channels.ops.from: expected text, got x (with a tag of its own)"),
+        ("match: [web]", "channels.ops.match[0]: expected {host: …, check: …}, got 'web'"),
+        ("mention: all", "channels.ops.mention: expected a map from status to a text"),
+        ("from: ''", "channels.ops.from: expected text, got an empty one"),
+        (f"from: {'x' * 65}", "channels.ops.from: expected at most 64 printable characters"),
+        ("message: '$ 5'", "channels.ops.message: a $ that starts no name"),
+        (f"message: '{'x' * 4001}'", "channels.ops.message: longer than 4000 characters"),
+        ("token_env: x y", "channels.ops.token_env: expected one token"),
+        ("? [a] : b", "channels.ops: expected a name, got a list"),
+    ],
+)
+def test_more_problems(tmp_path: Path, keys: str, said: str) -> None:
+    found = _problems(tmp_path, f"channels:\n  ops: {{{MINIMAL}, {keys}}}\n")
+
+    assert any(said in problem for problem in found), found
+
+
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "ops.yaml").write_text("channels: {}")
+    broken = os.fsencode(tmp_path) + b"/\xff.yaml"
+    with open(broken, "w", encoding="utf-8") as file:
+        file.write("[")
+
+    loaded = config.load(str(tmp_path), {"hipchat": HipChat()})
+
+    assert loaded.unreadable == {f"{tmp_path}/\\udcff.yaml"}
+    str(loaded.problems[0]).encode()
+
+
+def test_a_type_that_fails_takes_its_own_channel_down(tmp_path: Path) -> None:
+    class Broken(HipChat):
+        def read(self, _: object) -> None:
+            raise RuntimeError("oops")
+
+    text = f"channels: {{a: {{{MINIMAL}}}, b: {{type: pager}}}}"
+    (tmp_path / "a.yaml").write_text(text)
+
+    loaded = config.load(str(tmp_path), {"hipchat": HipChat(), "pager": Broken()})
+
+    assert list(loaded.channels) == ["a"]
+    assert "channels.b.type: type pager failed to read it: RuntimeError: oops" in str(
+        loaded.problems[0]
+    )
 
 
 def test_a_token_in_the_file_works_but_is_warned_of(tmp_path: Path) -> None:

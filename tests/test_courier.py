@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import FLIPBELL
+from conftest import FLIPBELL, until
 from flipbell import state
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger, LedgerError
+from flipbell.rooms import Rooms
 from hipchat_room import Answer, HipChatRoom
 
 if TYPE_CHECKING:
@@ -138,8 +139,7 @@ def test_a_courier_killed_while_sending_repeats_and_says_so(
     os.kill(courier, signal.SIGKILL)
     gate.set()
     hipchat_room.wait_for(1)  # though nobody hears that it was accepted
-    while site.couriers():
-        os.sched_yield()
+    until(lambda: not site.couriers())
     site.deliver()
 
     assert hipchat_room.statuses == ["CRITICAL", "CRITICAL"]
@@ -156,8 +156,7 @@ def test_what_a_killed_courier_left_is_delivered_by_the_next_front(
     hipchat_room.wait_for_requests(1)
     for courier in site.couriers():
         os.kill(courier, signal.SIGKILL)
-    while site.couriers():
-        os.sched_yield()
+    until(lambda: not site.couriers())
     hipchat_room.otherwise = Answer()
 
     site.run("disk", 2)  # unchanged
@@ -376,8 +375,7 @@ def test_a_ledger_that_cannot_be_opened_keeps_the_lines(
     thread = threading.Thread(target=courier.run, kwargs={"stay": False})
     thread.start()
 
-    while not courier._complaint:
-        os.sched_yield()
+    until(lambda: courier._complaint)
     (quiet.state / "ledger").rmdir()
     thread.join(20)
 
@@ -431,6 +429,37 @@ def test_the_spool_is_rotated_when_all_is_taken(quiet: Site, hipchat_room: HipCh
     assert (quiet.state / "spool").stat().st_size < 1000
 
 
+def test_what_a_server_says_cannot_stop_the_courier(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url)
+    hipchat_room.answers = [Answer(400, '{"error": {"message": "\\ud800"}}')]
+    quiet.run("disk", 2)
+    quiet.deliver()
+    quiet.run("load", 2)
+    quiet.deliver()
+
+    assert len(hipchat_room.requests) == 2
+    assert quiet.status()["channels"][0]["dead"] == 1
+
+
+def test_a_file_that_becomes_readable_is_noticed(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url)
+    rooms = Rooms(str(quiet.config), Extensions().channel_types())
+    rooms.refresh()
+
+    (quiet.config / "ops.yaml").chmod(0o640)
+
+    assert rooms.refresh()
+    assert not rooms.refresh()
+
+
+def test_flush_stopped_by_its_limit_claims_nothing(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    quiet.channel(hipchat_room.url, per_minute=1)
+    for number in range(3):
+        quiet.run(f"check-{number}", 2)
+
+    assert quiet.flipbell("flush", "--timeout", "1").returncode == 1
+
+
 def test_flush_does_not_claim_what_a_broken_configuration_keeps_back(
     quiet: Site, hipchat_room: HipChatRoom
 ) -> None:
@@ -459,10 +488,7 @@ def test_a_courier_whose_state_directory_is_gone_ends(
 
     shutil.rmtree(site.state)
 
-    end = time.monotonic() + 15
-    while site.couriers():
-        assert time.monotonic() < end
-        os.sched_yield()
+    until(lambda: not site.couriers())
 
 
 def test_a_ledger_that_is_no_database_is_said_in_a_line(quiet: Site) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import until
 from flipbell import state
 from flipbell.ledger import VERSION, Ledger, LedgerError
 from flipbell.model import Status
@@ -120,8 +121,7 @@ def test_a_snapshot_is_of_one_moment(directory: str, ledger: Ledger) -> None:
     with view.snapshot():
         writer = threading.Thread(target=_take_beside, args=(directory,))
         writer.start()
-        while not os.path.getsize(f"{directory}/ledger-journal"):
-            os.sched_yield()
+        until(lambda: os.path.getsize(f"{directory}/ledger-journal"))
         seen = view.last_transition(), view.position()
         writer.join(0.2)  # it waits for us
         assert (view.last_transition(), view.position()) == seen == (1, POSITION)

@@ -117,7 +117,14 @@ def test_any_output_fits_and_is_whole(
 def test_the_longest_message_is_cut_to_the_limit() -> None:
     channel = replace(CHANNEL, message="$check" * 600)
 
-    assert length(render(replace(DISK, check="&" * 1000), channel, now=NOW)) <= LIMIT
+    assert length(render(replace(DISK, check='"' * 3000), channel, now=NOW)) <= LIMIT
+
+
+@pytest.mark.parametrize("template", ["$output", "$previous", "  "])
+def test_a_message_is_never_empty(template: str) -> None:
+    first = replace(DISK, output="", previous=None)
+
+    assert "disk on web-01" in render(first, replace(CHANNEL, message=template), now=NOW)
 
 
 def test_astral_characters_count_twice() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 import pytest
 
 import flipbell
-from conftest import run_python, shipped, unmeasured
+from conftest import run_python, shipped, unmeasured, until
 from flipbell import CheckResult, Status
 from flipbell.hookspecs import AgentSpecs
 from flipbell.plugin import AttachError
@@ -214,9 +215,12 @@ def test_what_another_process_recorded_is_not_taken_for_unchanged(
 
     site.run("disk", 0)
     hipchat_room.wait_for(2)
-    while len(hipchat_room.heard) < 3:  # within the second after which it looks
+
+    def is_told() -> bool:  # within the second after which it looks
         running.report(CheckResult("web-01", "disk", Status.CRITICAL))
-        threading.Event().wait(0.05)
+        return len(hipchat_room.heard) > 2
+
+    until(is_told)
 
     assert hipchat_room.statuses[:3] == ["CRITICAL", "OK", "CRITICAL"]
 
@@ -331,6 +335,106 @@ os.kill(os.getpid(), 9)
         with (site.state / "courier.lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         gate.set()
+
+
+def test_a_result_that_came_too_late_is_not_taken_for_the_truth(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    now = time.time()
+
+    running.report(CheckResult("h", "c", Status.CRITICAL, "", now - 1))
+    running.report(CheckResult("h", "c", Status.OK, "", now - 11))  # an overlapping, older run
+    running.report(CheckResult("h", "c", Status.OK, "", now))
+    running.stop(10.0)
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+
+
+@pytest.mark.parametrize("time_", [float("nan"), float("inf"), -1e18, 1e305, 10**400])
+def test_no_time_that_an_agent_gives_ends_anything(
+    site: Site,
+    hipchat_room: HipChatRoom,
+    agent: Callable[[], flipbell.Flipbell],
+    time_: float,
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+
+    running.report(CheckResult("h", "odd", Status.CRITICAL, "", time_))
+    running.report(CheckResult("h", "good", Status.CRITICAL))
+    running.stop(10.0)
+
+    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL"]
+
+
+def test_an_agent_with_thousands_of_open_files(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    script = """
+import os, resource, flipbell
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+opened = [os.dup(0) for _ in range(1500)]
+with flipbell.start("agent") as running:
+    for status in (2, 0):
+        running.report(flipbell.CheckResult("h", "c", status))
+    running.stop(10.0)
+"""
+
+    assert run_python(site, script).stderr == b""
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+    assert not hipchat_room.heard[0].is_repeat
+
+
+class _Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError
+
+
+def test_an_agent_that_gives_what_cannot_be_shown(
+    site: Site, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    agent().report(_Unprintable())  # type: ignore[arg-type]
+
+    assert not site.state.exists()
+
+
+def test_a_courier_that_cannot_be_made_frees_its_lock(
+    site: Site,
+    hipchat_room: HipChatRoom,
+    agent: Callable[[], flipbell.Flipbell],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    failed = threading.Event()
+
+    def fail(_: int) -> None:
+        failed.set()
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(running, "_start_courier", fail)
+    running.report(CheckResult("h", "c", Status.CRITICAL))
+    assert failed.wait(10)
+    monkeypatch.undo()
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL"]
+
+
+INTERRUPTED = """
+import os, signal, threading, flipbell
+running = flipbell.start("agent")
+signal.signal(signal.SIGTERM, lambda *_: (running.stop(5.0), os._exit(7)))
+with running._lock:  # as in the middle of a report
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+"""
+
+
+def test_a_signal_handler_may_stop_in_the_middle_of_a_report(site: Site) -> None:
+    assert run_python(site, INTERRUPTED).returncode == 7
 
 
 def test_the_drop_in_for_pluggy_hosts(site: Site, hipchat_room: HipChatRoom) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import FLIPBELL
+from conftest import FLIPBELL, until
 from hipchat_room import Answer
 
 if TYPE_CHECKING:
@@ -176,6 +177,59 @@ def test_stream_says_what_could_not_be_recorded_and_goes_on(site: Site) -> None:
 
     assert [answer["id"] for answer in answers] == [1, 2, 1]
     assert "not recorded: " in answers[0]["error"]
+
+
+@pytest.mark.parametrize("number", ["1e305", "1" + "0" * 400, "NaN", "-1e20"])
+def test_stream_survives_any_time(site: Site, number: str) -> None:
+    line = f'{{"id": 1, "check": "c", "status": 2, "occurred_at": {number}}}'.encode()
+
+    answers = _stream(site, line, {"id": 2, "check": "d", "status": 2})
+
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert answers[1]["result"] == "recorded"
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "-1e18"])
+def test_report_survives_any_time(site: Site, number: str) -> None:
+    arguments = ["--echo", "--check", "c", "--status", "1", "--output", "o", f"--time={number}"]
+
+    done = site.flipbell("report", *arguments)
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"o\n", b"")
+    assert len(_lines(site)) == 1
+
+
+def test_stream_starts_a_courier_again_that_was_killed(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    del site.environ["FLIPBELL_COURIER"]
+    site.channel(hipchat_room.url)
+    hipchat_room.otherwise = Answer(503)
+    with subprocess.Popen(
+        [FLIPBELL, "stream"], env=site.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+
+        def send() -> None:
+            stdin.write(b'{"check": "c", "status": 2}\n')
+            stdin.flush()
+            stdout.readline()
+
+        send()
+        hipchat_room.wait_for_requests(1)
+        for courier in site.couriers():
+            os.kill(courier, signal.SIGKILL)
+        hipchat_room.otherwise = Answer()
+
+        def is_told() -> bool:  # by unchanged results, and the look that comes each second
+            send()
+            return bool(hipchat_room.heard)
+
+        until(is_told)
+        stdin.close()
+        process.wait(10)
 
 
 def test_stream_refuses_a_line_without_end(site: Site) -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
-import select
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from conftest import FLIPBELL, unmeasured
+from conftest import FLIPBELL, unmeasured, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,15 +53,6 @@ def _recorded(site: Site) -> list[list[str]]:
     """Return status and output of each line in the spool."""
     lines = (site.state / "spool").read_text().splitlines()[1:]
     return [[line.split("\t")[1], line.split("\t")[4]] for line in lines]
-
-
-def _until(condition: Any, timeout: float = 10.0) -> Any:
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        select.select([], [], [], 0.01)
-    raise AssertionError("it never came true")
 
 
 @pytest.mark.parametrize("code", [0, 1, 2, 3, 4, 42, 126, 127, 255])
@@ -164,7 +153,7 @@ def test_the_check_does_not_outlive_a_wrapper_that_is_killed(start: Start) -> No
     process.kill()
     process.wait(20)
 
-    _until(lambda: not Path(f"/proc/{check}").exists())
+    until(lambda: not Path(f"/proc/{check}").exists())
 
 
 def test_what_a_check_left_running_delays_nothing_and_still_reaches_the_agent(
@@ -282,6 +271,46 @@ def test_help(site: Site) -> None:
     assert b"example: flipbell run" in done.stdout
 
 
+def test_runs_where_few_files_may_be_open(site: Site) -> None:
+    script = f"ulimit -n 32; exec '{FLIPBELL}' run --check x -- sh -c 'echo hi; exit 1'"
+
+    done = subprocess.run(
+        ["sh", "-c", script], env=unmeasured(site.environ), check=False, capture_output=True
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"hi\n", b"")
+
+
+def test_the_check_gets_no_locale_that_the_agent_did_not_give(site: Site) -> None:
+    names = ("FLIPBELL_STATE", "FLIPBELL_CONFIG", "FLIPBELL_COURIER", "PATH")
+    environ = {name: site.environ[name] for name in names}
+
+    done = site.flipbell("run", "--check", "x", "--", "/usr/bin/env", env=environ)
+    given = site.flipbell(
+        "run", "--check", "x", "--", "/usr/bin/env", env={**environ, "LC_CTYPE": "C.UTF-8"}
+    )
+
+    assert sorted(line.split(b"=")[0].decode() for line in done.stdout.splitlines()) == sorted(
+        names
+    )
+    assert b"LC_CTYPE=C.UTF-8" in given.stdout
+
+
+def test_runs_in_a_directory_that_is_gone(site: Site) -> None:
+    site.environ.update(FLIPBELL_CONFIG="relative")
+    script = f"mkdir gone && cd gone && rmdir ../gone && exec '{FLIPBELL}' run --check x -- echo hi"
+
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env=unmeasured(site.environ),
+        cwd=site.base,
+        check=False,
+        capture_output=True,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"hi\n", b"")
+
+
 def test_a_stuck_lock_delays_the_answer_by_its_limit_only(site: Site) -> None:
     import fcntl
 
@@ -290,7 +319,7 @@ def test_a_stuck_lock_delays_the_answer_by_its_limit_only(site: Site) -> None:
         fcntl.flock(stuck, fcntl.LOCK_EX)
         site.run("x", 2)  # returns although the lock is held: a hang fails by time-out
         assert len(_recorded(site)) == 1
-    _until(lambda: len(_recorded(site)) == 2)  # the child that was left behind has recorded it
+    until(lambda: len(_recorded(site)) == 2)  # the child that was left behind has recorded it
 
 
 def test_a_tokens_variable_does_not_reach_the_check(site: Site) -> None:
@@ -313,7 +342,7 @@ def test_a_courier_holds_no_descriptor_of_the_agent(site: Site) -> None:
     os.close(writing)
 
     assert os.read(reading, 1) == b""  # blocks for as long as anybody holds the other end
-    courier = _until(site.couriers)[0]
+    courier = until(site.couriers)[0]
     links = [os.readlink(f"/proc/{courier}/fd/{fd}") for fd in os.listdir(f"/proc/{courier}/fd")]
     state = str(site.state)
     assert all(link.startswith((state, "/dev/null", "pipe:")) for link in links), links

@@ -34,7 +34,7 @@ _WORDS = tuple(status.name.lower() for status in Status)
 def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) -> Channel | None:
     """Read a channel; what is wrong with it is added to the section's problems."""
     kind = section.one_of("type", sorted(types)) or "hipchat"
-    settings = types[kind].read(section)
+    settings = _settings(section, kind, types[kind])
     form = section.one_of("format", ("html", "text")) or "html"
     errors_before = section.problems.errors
     send = _statuses(section, "send", ALL)
@@ -64,6 +64,14 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
         per_minute=30 if per_minute is None else per_minute,
         settings=settings,
     )
+
+
+def _settings(section: Section, kind: str, channel_type: ChannelType) -> object:
+    try:
+        return channel_type.read(section)
+    except Exception as error:  # noqa: BLE001  an extension's mistake stays its own
+        section.problem("type", f"type {kind} failed to read it: {type(error).__name__}: {error}")
+        return None
 
 
 def _layers(section: Section, name: str) -> list[tuple[Section, yaml.Node]]:

@@ -249,10 +249,11 @@ class Section:
         value = self._scalar(name, ("int",), expected)
         if value is None:
             return None
-        if not value.removeprefix("-").isdecimal() or not least <= int(value[:20]) <= most:
-            self.problem(name, f"expected {expected}, got {_short(value)}")
-            return None
-        return int(value)
+        is_short = len(value) <= len(str(most)) + 1 and value.removeprefix("-").isdecimal()
+        if is_short and least <= int(value) <= most:
+            return int(value)
+        self.problem(name, f"expected {expected}, got {_short(value)}")
+        return None
 
     def number(self, name: str, *, least: float, most: float) -> float | None:
         """Return a number."""

@@ -7,6 +7,7 @@ import sqlite3
 
 from flipbell import places
 from flipbell.ledger import Ledger, LedgerError
+from flipbell.log import escaped
 
 
 def claim_config(ledger: Ledger, config: str) -> None:
@@ -14,6 +15,7 @@ def claim_config(ledger: Ledger, config: str) -> None:
 
     Raises LedgerError: two configurations on one state would each miss what the other was told.
     """
+    config = escaped(config)
     bound = ledger.setting("config")
     if bound is not None and bound != config and os.path.isdir(bound):
         raise LedgerError(

@@ -15,6 +15,7 @@ import yaml
 from flipbell import _yaml
 from flipbell._channel import read_channel
 from flipbell._yaml import Problem, Problems, Section
+from flipbell.log import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,7 @@ def signature(directory: str) -> Signature:
             stat = os.stat(path)
         except OSError:  # gone since the directory was listed
             continue
-        found.append((path, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        found.append((path, stat.st_ctime_ns, stat.st_size, stat.st_ino))
     return tuple(found)
 
 
@@ -100,8 +101,9 @@ class _Document:
     """One file: its top level, read as far as it goes."""
 
     def __init__(self, path: str) -> None:
-        self.path = path
-        self.problems = Problems(path)
+        self.path = escaped(path)  # as it is shown and remembered
+        self._file = path
+        self.problems = Problems(self.path)
         self.unreadable = False
         self.channels: dict[str, tuple[yaml.Node, yaml.Node]] = {}
         self.defaults: Section | None = None
@@ -111,7 +113,7 @@ class _Document:
 
     def _compose(self) -> yaml.MappingNode | None:
         try:
-            content = _read_file(self.path)
+            content = _read_file(self._file)
         except OSError as error:
             self.problems.add(None, "", error.strerror or str(error))
             self.unreadable = True

@@ -37,6 +37,8 @@ _REST = 60.0  # seconds that a courier sleeps at most
 _AFTER_ERROR = 2.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
+_PATIENCE = 180.0  # seconds that one request may take, whatever the channel's own limit
+_ENDLESS = Outcome(Verdict.UNKNOWN, "no end of the answer in three minutes")
 _INTERRUPTED = Outcome(Verdict.UNKNOWN, "flipbell died while it was sending")
 
 
@@ -101,8 +103,8 @@ class Courier:
             return
 
     def _live(self, is_done: Callable[[], bool]) -> None:
-        self._fifo = _open_fifo(self._directory)
         try:
+            self._fifo = _open_fifo(self._directory)
             while not self._stopping and self._is_in_place():
                 pause = self._try_to_work()
                 if pause > 0 and self._may_leave(is_done):
@@ -224,8 +226,16 @@ class Courier:
     def _collect_answers(self) -> None:
         while not self._answers.empty():
             job, outcome = self._answers.get()
-            self._under_way.pop(job.channel, None)
-            self._unsettled.append((job, outcome))
+            if self._under_way.get(job.channel) is job:  # not one that was given up meanwhile
+                self._end(job, outcome)
+        for job in [*self._under_way.values()]:
+            if time.monotonic() - job.begun > _PATIENCE:  # a server that answers a byte at a time
+                self._rooms.drop_sender(job.channel)
+                self._end(job, _ENDLESS)
+
+    def _end(self, job: Job, outcome: Outcome) -> None:
+        del self._under_way[job.channel]
+        self._unsettled.append((job, outcome))
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> Stage:
         became = self._turns.settle(job.channel, job.transition, outcome, now)
@@ -257,9 +267,11 @@ class Courier:
 
     def _deliver(self, job: Job) -> None:
         try:
-            outcome = job.sender.send(job.notification)
+            outcome: object = job.sender.send(job.notification)
         except Exception as error:  # noqa: BLE001  a channel type's mistake must not end all others
-            outcome = Outcome(Verdict.UNKNOWN, f"the channel type failed ({type(error).__name__})")
+            outcome = f"the channel type failed ({type(error).__name__})"
+        if not isinstance(outcome, Outcome):
+            outcome = Outcome(Verdict.UNKNOWN, f"no outcome: {outcome}")
         self._answers.put((job, outcome))
         self._poke()
 
@@ -283,8 +295,11 @@ class Courier:
         return min(pauses)
 
     def _sleep(self, pause: float) -> None:
-        sources = [descriptor for descriptor in (self._fifo, self._woken) if descriptor >= 0]
-        for source in select.select(sources, [], [], pause)[0]:
+        events = select.poll()  # not select(), which cannot see the descriptors of a large agent
+        for source in (self._fifo, self._woken):
+            if source >= 0:
+                events.register(source, select.POLLIN)
+        for source, _ in events.poll(pause * 1000):
             if FLUSH in _drain(source):
                 self._impatient = True
 
@@ -292,7 +307,9 @@ class Courier:
         """Give requests under way a moment, so that fewer outcomes stay unknown."""
         until = time.monotonic() + _LAST_WORDS
         while self._under_way and time.monotonic() < until:
-            select.select([self._woken], [], [], until - time.monotonic())
+            events = select.poll()
+            events.register(self._woken, select.POLLIN)
+            events.poll(max(0.0, until - time.monotonic()) * 1000)
             _drain(self._woken)
             self._collect_answers()
         if self._ledger is None or not self._unsettled:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -84,14 +85,14 @@ class Extensions:
 
         found: dict[str, ChannelType] = {"hipchat": HipChat()}
         for types in self._manager.hook.flipbell_channel_types():
-            found.update(types)
+            found.update(_mapping(types))
         return found
 
     def agent_formats(self) -> dict[str, AgentFormat]:
         """Return the agent formats that extensions bring."""
         found: dict[str, AgentFormat] = {}
         for formats in self._manager.hook.flipbell_agent_formats():
-            found.update(formats)
+            found.update(_mapping(formats))
         return found
 
     def veto(self, transition: Transition, channel: str) -> str | None:
@@ -104,6 +105,13 @@ class Extensions:
         self._manager.hook.flipbell_delivered(
             transition=transition, channel=channel, outcome=outcome
         )
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {str(name): item for name, item in value.items()}
+    log.error(f"an extension gave {type(value).__name__} in the place of a mapping")
+    return {}
 
 
 def _guard(function: Callable[..., Any], name: str) -> Callable[..., Any]:

@@ -361,7 +361,7 @@ class Ledger:
             " WHERE channel = ? AND transition = ?",
             (
                 stage.value,
-                outcome.reason or None,
+                _storable(outcome.reason) or None,
                 is_unknown,
                 delivery.channel,
                 delivery.transition,
@@ -380,7 +380,7 @@ class Ledger:
         self._db.execute(
             "INSERT OR REPLACE INTO deliveries (channel, transition, state, notify, reason,"
             " first_try, last_try, error) VALUES (?1, ?2, 'vetoed', 0, '', ?3, ?3, ?4)",
-            (channel, transition, now, reason),
+            (channel, transition, now, _storable(reason)),
         )
 
     def succeed(self, channel: str, now: float) -> None:
@@ -396,7 +396,7 @@ class Ledger:
         self._db.execute(
             "UPDATE channels SET next_try = ?, closed_until = ?, failures = failures + 1,"
             " paused = ?, last_error = ?, last_error_at = ? WHERE name = ?",
-            (now + step.delay, now + step.closed_for, step.paused, error, now, channel),
+            (now + step.delay, now + step.closed_for, step.paused, _storable(error), now, channel),
         )
 
     def interrupted(self) -> list[Delivery]:
@@ -455,6 +455,11 @@ class Ledger:
                 "SELECT count(*) FROM deliveries WHERE channel = ? AND state = 'dead'", [channel]
             )[0]
         )
+
+
+def _storable(text: str) -> str:
+    """Return text without lone surrogates, which SQLite refuses; a server may send any."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _transition(row: tuple[Any, ...]) -> Transition:

@@ -7,6 +7,7 @@ knowing something wrong would cost a message.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from flipbell import recorder, spool
@@ -26,6 +27,7 @@ class Memory:
             self._position = spool.end(directory)
         except OSError:  # recording will say what is wrong
             self._position = spool.START
+        self._newest = 0.0  # the latest time of any result
         self.statuses: dict[str, dict[str, Status]] = {}  # by check, then by host
 
     def knows(self, result: CheckResult) -> bool:
@@ -34,8 +36,17 @@ class Memory:
         return hosts is not None and hosts.get(result.host) is result.status
 
     def learn(self, result: CheckResult) -> None:
-        """Remember a result that is recorded, or surely will be."""
-        self.statuses.setdefault(result.check, {})[result.host] = result.status
+        """Remember a result that is recorded, or surely will be.
+
+        One that is older than what came before may be too late to count: it is forgotten instead.
+        """
+        now = time.time()
+        self._newest = min(self._newest, now)  # a clock that was wrong must not count for ever
+        if result.occurred_at >= self._newest:
+            self._newest = min(result.occurred_at, now)
+            self.statuses.setdefault(result.check, {})[result.host] = result.status
+        else:
+            self.forget(result.host, result.check)
 
     def forget(self, host: str, check: str) -> None:
         """Forget a check, so that its next result is recorded whatever it says."""
@@ -44,32 +55,33 @@ class Memory:
     def record(self, results: Sequence[CheckResult]) -> None:
         """Make results durable. Raises OSError where they could not be."""
         begin, end = recorder.append(self._directory, map(recorder.line, results))
-        self._forget_foreign(begin, {(result.host, result.check) for result in results})
+        self._forget_foreign(begin)
         self._position = end
 
     def look(self) -> None:
         """Forget what other processes have recorded meanwhile."""
         end = spool.end(self._directory)
-        self._forget_foreign(end, ())
+        self._forget_foreign(end)
         self._position = end
 
-    def _forget_foreign(self, end: spool.Position, ours: Iterable[tuple[str, str]]) -> None:
+    def _forget_foreign(self, end: spool.Position) -> None:
         if end == self._position:
             return
         reader = spool.Reader(self._directory, self._position)
         for line in self._lines(reader, end):
             result = spool.decode(line)
-            if result is not None and (result[2], result[3]) not in ours:
+            if result is not None:
                 self.forget(result[2], result[3])
         if reader.missed:
             self.statuses.clear()
 
     def _lines(self, reader: spool.Reader, end: spool.Position) -> Iterable[bytes]:
+        """Yield the lines before a position."""
         while reader.position != end:
             before = reader.position
             for line in reader.lines():
-                yield line
-                if reader.position == end:
+                if reader.position[0] == end[0] and reader.position[1] > end[1]:
                     return
+                yield line
             if reader.position == before:
                 return

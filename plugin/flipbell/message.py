@@ -27,6 +27,7 @@ LATE = 300  # seconds after which a message says when its change was
 _LINES = 10  # of the check's output
 _OUTPUT_LIMIT = 2000  # characters of the check's output
 _NAME_LIMIT = 200  # characters of a host's or check's name
+_LONGEST_ESCAPE = 6  # characters that one may become, as in &quot;
 _CUT = "…"
 _HTML = "<b>$status</b>: $check on $host$history$output"
 _TEXT = "$status: $check on $host$history$output"
@@ -58,9 +59,9 @@ def render(transition: Transition, channel: Channel, *, now: float, mark: str = 
     while length(message) > LIMIT and lines:
         lines = cut(lines, len(lines) // 2 - 1)
         message = _fill(transition, channel, lines, now, mark)
-    if length(message) > LIMIT:  # a template that names host or check dozens of times
+    if length(message) > LIMIT or not message.strip():  # a template of one's own can do either
         plain = f"{transition.status.name}: {transition.check} on {transition.host}"
-        message = _escape(cut(plain, _OUTPUT_LIMIT), channel)
+        message = _escape(cut(visible(plain), LIMIT // _LONGEST_ESCAPE), channel)
     return message
 
 

@@ -23,7 +23,7 @@ def find_state(option: str | None, environ: Mapping[str, str]) -> str:
     """
     said = option or environ.get("FLIPBELL_STATE")
     if said:
-        return os.path.abspath(said)
+        return _absolute(said)
     me = os.geteuid()
     if me == 0 or _owner(SYSTEM_STATE) == me:
         return SYSTEM_STATE
@@ -34,7 +34,7 @@ def find_config(option: str | None, environ: Mapping[str, str]) -> str:
     """Return the configuration directory: as said, else the system's, else the user's."""
     said = option or environ.get("FLIPBELL_CONFIG")
     if said:
-        return os.path.abspath(said)
+        return _absolute(said)
     if os.path.isdir(SYSTEM_CONFIG) or os.geteuid() == 0:
         return SYSTEM_CONFIG
     return _of_user(environ, "XDG_CONFIG_HOME", ".config") + "/flipbell/conf.d"
@@ -43,6 +43,13 @@ def find_config(option: str | None, environ: Mapping[str, str]) -> str:
 def is_config_said(option: str | None, environ: Mapping[str, str]) -> bool:
     """Return whether somebody named the configuration directory, so that a difference matters."""
     return bool(option or environ.get("FLIPBELL_CONFIG"))
+
+
+def _absolute(path: str) -> str:
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:  # relative to a working directory that is gone
+        return path
 
 
 def _owner(path: str) -> int | None:

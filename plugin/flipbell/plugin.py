@@ -116,7 +116,7 @@ class Flipbell:
 
     def _begin(self) -> None:
         """Have no threads: they start with the first change, and again after a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may call `stop` in the middle of a report
         self._changes: queue.SimpleQueue[CheckResult | None] = queue.SimpleQueue()
         self._unwritten: list[CheckResult] = []
         self._writer: threading.Thread | None = None
@@ -127,9 +127,9 @@ class Flipbell:
 
     def begin_in_child(self) -> None:
         """Begin anew in a forked process; the parent may die before it writes what it knows."""
-        state.let_go(self._directory)
         self._memory.statuses.clear()
         self._begin()
+        state.let_go(self._directory)
 
     # What the agent calls
 
@@ -158,12 +158,16 @@ class Flipbell:
 
     def _change(self, result: CheckResult) -> None:
         if not _is_sound(result):  # the agent must not suffer from its own mistake
-            log.error(f"{self._agent}: expected a CheckResult with names, got {result!r:.200}")
+            log.error(f"{self._agent}: expected a CheckResult with names, got {type(result)}")
             return
         with self._lock:  # memory must not change in another order than the queue
             self._changes.put(result)
             self._memory.learn(result)
-            self._start_writer()
+            try:
+                self._start_writer()
+            except RuntimeError as error:  # no thread to be had: the next result tries again
+                self._memory.forget(result.host, result.check)
+                log.error(f"{self._agent}: not recorded yet: {error}")
 
     def stop(self, timeout: float) -> None:
         """Record what is in memory and deliver for at most *timeout* seconds.
@@ -175,7 +179,6 @@ class Flipbell:
             writer = self._writer
             if writer is None:
                 return
-            self._writer = None
             self._changes.put(None)
         writer.join(max(_SHORTEST, until - time.monotonic()))
         self._wait_for_delivery(until)
@@ -223,8 +226,12 @@ class Flipbell:
     def _write(self) -> None:
         self._recorded += 1  # something may be undelivered from before
         self._rouse()
-        while self._write_next():
-            pass
+        while True:
+            is_last = not self._write_next()
+            with self._lock:
+                if is_last and self._changes.empty():
+                    self._writer = None
+                    return
 
     def _write_next(self) -> bool:
         """Write what has changed; return False at the end."""
@@ -241,6 +248,9 @@ class Flipbell:
                 self._rouse()
         except OSError as error:
             self._complain(error)
+        except Exception as error:  # noqa: BLE001  one odd result must not end all recording
+            self._complain(error)
+            self._drop(len(self._unwritten))
         else:
             self._complained = False
         return not is_last
@@ -257,41 +267,51 @@ class Flipbell:
             return batch, False
         return batch, True
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self._complained:
             log.error(f"{self._agent}: not recorded yet, trying again: {error}")
             self._complained = True
-        while len(self._unwritten) > _UNWRITTEN_LIMIT:  # its next result is recorded again
-            lost = self._unwritten.pop(0)
+        self._drop(len(self._unwritten) - _UNWRITTEN_LIMIT)
+
+    def _drop(self, count: int) -> None:
+        """Give results up; the next ones of their checks are recorded again."""
+        for lost in self._unwritten[: max(0, count)]:
             self._memory.forget(lost.host, lost.check)
+        del self._unwritten[: max(0, count)]
 
     # The courier's thread
 
     def _rouse(self) -> None:
         """See to a courier: this process's own, where no other lives."""
+        try:
+            self._see_to_courier()
+        except Exception as error:  # noqa: BLE001  what is recorded is safe, and this comes again
+            self._complain(error)
+
+    def _see_to_courier(self) -> None:
         if os.environ.get("FLIPBELL_COURIER") == "off":
             recorder.rouse(self._directory, self._config)
             return
-        try:
-            state.prepare(self._directory)
-            held = state.try_lock(self._directory, state.COURIER_LOCK)
-        except OSError as error:
-            self._complain(error)
-            return
+        state.prepare(self._directory)
+        held = state.try_lock(self._directory, state.COURIER_LOCK)
         if held is None:
             recorder.rouse(self._directory, self._config)
             return
-        courier = self._make_courier(held)
+        try:
+            self._start_courier(held)
+        except BaseException:
+            state.unlock(held)  # or no courier could ever start while this agent lives
+            raise
+
+    def _start_courier(self, held: int) -> None:
+        from flipbell.courier import Courier
+
+        courier = Courier(self._directory, self._find_config(), self._load_extensions(), lock=held)
         delivery = threading.Thread(
             target=self._deliver, args=(courier,), name="flipbell-courier", daemon=True
         )
         self._courier, self._delivery = courier, delivery
         delivery.start()
-
-    def _make_courier(self, held: int) -> Courier:
-        from flipbell.courier import Courier
-
-        return Courier(self._directory, self._find_config(), self._load_extensions(), lock=held)
 
     def _find_config(self) -> str:
         from flipbell.binding import config_for
@@ -314,7 +334,8 @@ class Flipbell:
             log.error(str(error))
         except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback
             log.error(f"the courier failed: {type(error).__name__}: {error}")
-        self._delivered = recorded
+        else:
+            self._delivered = recorded
 
 
 def _is_sound(result: object) -> bool:

@@ -43,11 +43,15 @@ def append(directory: str, lines: Iterable[bytes]) -> tuple[Position, Position]:
     return spool.append(directory, b"".join(lines))
 
 
-def rouse(directory: str, config: str | None) -> None:
-    """See to a courier. That none can be started is logged: others will try again."""
+def rouse(directory: str, config: str | None) -> int | None:
+    """See to a courier; return its process where it was started now.
+
+    That none can be started is logged: others will try again.
+    """
     try:
-        summon.summon(directory, config)
+        return summon.summon(directory, config)
     except OSError as error:
         from flipbell import log
 
         log.error(f"cannot start a courier for {directory}: {error}")
+        return None

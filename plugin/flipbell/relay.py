@@ -22,7 +22,7 @@ KEPT = 4096  # bytes of output that are kept
 _BLOCK = 1 << 16
 _PASSED_ON = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 _IGNORED_BY_PYTHON = ("SIGPIPE", "SIGXFSZ")  # the command shall not ignore them for that
-_LEASH = 99  # where the command finds its end of the leash, out of the way of shell scripts
+_LEASH = (99, 10)  # where the command has its end of the leash: out of a script's way, if it can
 _SIGNAL_STATUS = 128
 
 
@@ -36,9 +36,9 @@ def run(
     fill_standard_descriptors()
     signals = _Signals()
     source, sink = os.pipe()
-    leash, leash_end = os.pipe()
+    leash, leash_end = _leash()
     try:
-        pid = _spawn(command, environment, _actions(sink, leash, with_stdin=with_stdin))
+        pid = _spawn(command, environment, _actions(sink, with_stdin=with_stdin))
         signals.command = pid
         _tie(leash, pid)
     finally:
@@ -58,13 +58,26 @@ def fill_standard_descriptors() -> None:
             return
 
 
-def _actions(sink: int, leash: int, *, with_stdin: bool) -> list[tuple[int | str, ...]]:
+def _leash() -> tuple[int, int]:
+    """Return both ends of a pipe; the command inherits the first."""
+    low, end = os.pipe()
+    for least in _LEASH:
+        try:
+            leash = fcntl.fcntl(low, fcntl.F_DUPFD, least)
+        except OSError:  # the limit of open files is lower
+            continue
+        os.close(low)
+        return leash, end
+    os.set_inheritable(low, True)
+    return low, end
+
+
+def _actions(sink: int, *, with_stdin: bool) -> list[tuple[int | str, ...]]:
     actions: list[tuple[int | str, ...]] = [(os.POSIX_SPAWN_DUP2, sink, 1)]
     if os.path.samestat(os.fstat(1), os.fstat(2)):
         actions.append((os.POSIX_SPAWN_DUP2, sink, 2))
     if not with_stdin:
         actions.append((os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0))
-    actions.append((os.POSIX_SPAWN_DUP2, leash, _LEASH))
     return actions
 
 
@@ -184,21 +197,27 @@ def _rest(source: int, output: bytes) -> bytes:
         if not block:
             os.close(source)
             return output
-    if os.fork() == 0:
-        _linger(source)
+    try:
+        child = os.fork()
+    except OSError:  # no room for another process: then the answer has to wait for the output
+        child = None
+    if not child:
+        _linger(source, is_child=child == 0)
     os.close(source)
     return output
 
 
-def _linger(source: int) -> NoReturn:
-    for name in _PASSED_ON:
-        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
-    os.close(0)
-    os.close(2)
+def _linger(source: int, *, is_child: bool) -> None:
+    if is_child:
+        for name in _PASSED_ON:
+            _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
+        os.close(0)
+        os.close(2)
     os.set_blocking(source, True)
     while _pass(source):
         pass
-    os._exit(0)
+    if is_child:
+        os._exit(0)
 
 
 def write(file: int, content: bytes) -> bool:

@@ -35,6 +35,8 @@ class Rooms:
         self._config = config.Config(directory)
         self._homes: dict[str, str] = {}  # the file in which each channel was last seen
         self._senders: dict[str, Sender] = {}
+        self._names: dict[str, str] = {}
+        self._failed: set[str] = set()  # channels whose type failed
         self._said: set[Problem] = set()
         self.channels: dict[str, Channel] = {}
 
@@ -45,13 +47,15 @@ class Rooms:
             return False
         fresh = config.load(self._directory, self._types)
         before, self._config, self._signature = self.channels, fresh, seen
+        self._failed.clear()
         kept = {name: channel for name, channel in before.items() if self.may_return(name)}
         self.channels = {**kept, **fresh.channels}
         for path, names in fresh.files.items():
             self._homes.update(dict.fromkeys(names, path))
         for name in set(before):
             if before[name] != self.channels.get(name):
-                self._senders.pop(name, None)
+                self.drop_sender(name)
+        self._name_rooms()
         self._log_new(fresh.problems)
         return True
 
@@ -60,6 +64,22 @@ class Rooms:
         """What is wrong with the configuration, as last read."""
         return self._config.problems
 
+    def _name_rooms(self) -> None:
+        """Ask each channel's type for its room; a type that fails takes only its channels down."""
+        self._names = {}
+        for name, channel in [*self.channels.items()]:
+            try:
+                self._names[name] = str(self._types[channel.type].room(channel))
+                self._senders.setdefault(name, self._types[channel.type].open(channel))
+            except Exception as error:  # noqa: BLE001  an extension's mistake stays its own
+                del self.channels[name]
+                self._failed.add(name)
+                self._log(f"channel {name}: type {channel.type} failed: {type(error).__name__}")
+
+    def drop_sender(self, name: str) -> None:
+        """Have a channel delivered to by a new sender from now on."""
+        self._senders.pop(name, None)
+
     def concerns(self, name: str) -> bool:
         """Return whether what waits for a channel is to be delivered, now or once it is mended."""
         return name in self.channels or self.may_return(name)
@@ -67,7 +87,7 @@ class Rooms:
     def may_return(self, name: str) -> bool:
         """Return whether a channel is out of sight only because a file is broken."""
         read = self._config
-        if name in read.broken or self._directory in read.unreadable:
+        if name in read.broken or name in self._failed or self._directory in read.unreadable:
             return True
         home = self._homes.get(name)
         return home in read.unreadable if home else bool(read.unreadable)
@@ -98,7 +118,7 @@ class Rooms:
 
     def room(self, channel: Channel) -> str:
         """Return the name of the room that a channel delivers to."""
-        return self._types[channel.type].room(channel)
+        return self._names[channel.name]
 
     def sender(self, channel: Channel) -> Sender:
         """Return what delivers to a channel."""

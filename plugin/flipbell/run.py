@@ -109,7 +109,7 @@ def main(arguments: list[str]) -> NoReturn:
         call = parse(arguments)
     except UsageError as error:
         _could_not_check(str(error))
-    environment = tokens.without(os.environ, call.config)
+    environment = tokens.without(tokens.inherited(os.environ), call.config)
     try:
         status, output = relay.run(call.command, environment, with_stdin=call.stdin)
     except OSError as error:
@@ -139,17 +139,18 @@ def _record(call: Call, status: int, output: bytes) -> None:
     A stuck lock or a dying disk can block a system call for minutes; a child can be left behind.
     """
     occurred_at = time.time()
-    done, doing = os.pipe()
     try:
+        done, doing = os.pipe()
         child = os.fork()
     except OSError:  # no room for another process: better late than lost
-        child = None
-    if child is None:
         _record_now(call, status, output, occurred_at)
-    elif child == 0:
-        _leave_the_agent()
-        _record_now(call, status, output, occurred_at)
-        os._exit(0)
+        return
+    if child == 0:
+        try:
+            _leave_the_agent()
+            _record_now(call, status, output, occurred_at)
+        finally:
+            os._exit(0)
     os.close(doing)
     ended = select.poll()
     ended.register(done, select.POLLIN)

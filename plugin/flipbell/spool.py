@@ -13,6 +13,7 @@ disk or a power cut) is closed by the next writer and dropped by the reader.
 from __future__ import annotations
 
 import os
+import time
 
 from flipbell import state
 
@@ -32,19 +33,28 @@ OUTPUT_LIMIT = 4096  # bytes kept of a check's output
 NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 _MAGIC = b"flipbell-spool 1 "
 _FIELDS = 5
+_LATEST = 253_402_300_800.0  # the year 10000
+_DIGITS = 20
 _ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\0": b"\\0"}
 
 
 def encode(host: bytes, check: bytes, status: int, output: bytes, occurred_at: float) -> bytes:
     """Return the spool's line for a result."""
     fields = (
-        b"%d" % int(occurred_at * 1e6),
+        b"%d" % _microseconds(occurred_at),
         b"%d" % status,
         _escape(host[:NAME_LIMIT]),
         _escape(check[:NAME_LIMIT]),
         _escape(output[:OUTPUT_LIMIT]),
     )
     return b"\t".join(fields) + b"\n"
+
+
+def _microseconds(occurred_at: float) -> int:
+    """Return a time in microseconds; what cannot be a time is taken for now."""
+    if not 0 <= occurred_at < _LATEST:  # not a number among them
+        occurred_at = time.time()
+    return int(occurred_at * 1e6)
 
 
 def _escape(value: bytes) -> bytes:
@@ -59,8 +69,10 @@ def decode(line: bytes) -> Line | None:
     if len(fields) != _FIELDS or b"\0" in line:
         return None
     try:
-        occurred_at, status = int(fields[0]) / 1e6, int(fields[1])
+        occurred_at, status = int(fields[0][:_DIGITS]) / 1e6, int(fields[1][:_DIGITS])
     except ValueError:
+        return None
+    if not 0 <= occurred_at < _LATEST:
         return None
     host, check, output = (_unescape(field).decode("utf-8", "replace") for field in fields[2:])
     return occurred_at, status, host, check, output

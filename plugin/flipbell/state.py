@@ -10,6 +10,7 @@ SPOOL = "spool"
 LEDGER = "ledger"
 APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it gives up
 COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
+_USUAL_DESCRIPTORS = 1024
 DIRECTORY_MODE = 0o700
 WAKE = "wake"  # a FIFO: a byte in it wakes the courier
 
@@ -134,7 +135,11 @@ def let_go(directory: str) -> None:
 def open_descriptors() -> list[tuple[int, os.stat_result]]:
     """Return every descriptor of this process with what it is."""
     found = []
-    for descriptor in map(int, os.listdir("/dev/fd")):
+    try:
+        numbers = [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # not mounted here
+        numbers = list(range(_USUAL_DESCRIPTORS))
+    for descriptor in numbers:
         try:
             found.append((descriptor, os.fstat(descriptor)))
         except OSError:  # the one that listed the directory

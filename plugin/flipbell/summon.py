@@ -15,17 +15,20 @@ HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
 
 
-def summon(directory: str, config: str | None) -> None:
-    """See to it that a courier looks at the spool. Raises OSError where none can be started."""
+def summon(directory: str, config: str | None) -> int | None:
+    """See to it that a courier looks at the spool; return its process where it was started now.
+
+    Raises OSError where none can be started.
+    """
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
         wake(directory)
-        return
+        return None
     held = state.try_lock(directory, state.COURIER_LOCK)
     if held is None:
         wake(directory)
-        return
+        return None
     try:
-        _start(held, directory, config)
+        return _start(held, directory, config)
     finally:
         os.close(held)
 
@@ -51,7 +54,7 @@ def is_courier_alive(directory: str) -> bool:
     return wake(directory, b"")
 
 
-def _start(held: int, directory: str, config: str | None) -> None:
+def _start(held: int, directory: str, config: str | None) -> int:
     import fcntl
 
     main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
@@ -60,7 +63,7 @@ def _start(held: int, directory: str, config: str | None) -> None:
         command += ["--config", config]
     lock = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
     try:
-        os.posix_spawn(
+        return os.posix_spawn(
             sys.executable, command, os.environ, setsid=True, file_actions=_descriptors(lock)
         )
     finally:

@@ -12,8 +12,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_ADDED = ("C.UTF-8", "C.utf8", "UTF-8")
 _KEY = b"token_env"
 _SUFFIXES = (".yaml", ".yml")
+
+
+def inherited(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment as the agent gave it.
+
+    Where the agent has no locale, Python adds LC_CTYPE, which could change what the check says.
+    """
+    if environ.get("LC_CTYPE") not in _ADDED:
+        return environ
+    given = b"\0" + _content("/proc/self/environ")
+    if b"\0LC_CTYPE=" in given or given == b"\0":  # given, or not to be known
+        return environ
+    return {name: value for name, value in environ.items() if name != "LC_CTYPE"}
 
 
 def without(environ: Mapping[str, str], config: str) -> dict[str, str]:

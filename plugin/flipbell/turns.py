@@ -7,7 +7,8 @@ message before it has ended, for only then is it known what the room was told.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flipbell import message, retry, routing
@@ -31,6 +32,7 @@ class Job:
     transition: Transition
     notification: Notification
     sender: Sender
+    begun: float = field(default_factory=time.monotonic)
 
 
 class Turns:

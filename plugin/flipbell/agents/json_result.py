@@ -10,7 +10,6 @@ the epoch. The status may be an exit status.
 from __future__ import annotations
 
 import json
-import math
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from flipbell.model import CheckResult, Status
 if TYPE_CHECKING:
     from flipbell.agents import Given
 
+_FAR = 1e12  # seconds
 KEYS = ("host", "check", "status", "output", "occurred_at")
 
 
@@ -79,8 +79,10 @@ def _time(item: dict[str, object], now: float) -> float:
     value = item.get("occurred_at")
     if value is None:
         return now
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if -_FAR <= value <= _FAR:
+            return float(value)
+        raise FormatError(f"occurred_at: expected seconds since the epoch, got {str(value)[:40]}")
     try:
         moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
     except ValueError:

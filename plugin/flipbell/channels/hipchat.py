@@ -12,7 +12,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from flipbell.model import Outcome, Verdict
 
@@ -136,18 +136,24 @@ def _url(section: Section) -> str | None:
         if section.given("url") is None:
             section.problem("url", "required: your HipChat server, as https://hipchat.example.com")
         return None
-    try:
-        parts = urlsplit(value)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url or not value.isprintable() or " " in value:
+    parts = _host_of(value)
+    if parts is None:
         section.problem("url", f"expected http:// or https:// and a host, got {value!r}")
         return None
     if parts.username or parts.password or parts.query or parts.fragment:
         section.problem("url", "expected no user, password, ? or # in it")
         return None
     return value.rstrip("/").removesuffix("/v2").rstrip("/")
+
+
+def _host_of(value: str) -> SplitResult | None:
+    """Return the parts of a URL that names a host, or None."""
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return parts if is_url and value.isprintable() and " " not in value else None
 
 
 def _room(section: Section) -> str | None:
@@ -211,7 +217,7 @@ def _verify(section: Section) -> bool | str:
 
 def _proxy(section: Section) -> str | None:
     value = section.text("proxy", "a proxy, as in http://proxy.example.com:3128")
-    if value is not None and urlsplit(value).scheme not in ("http", "https"):
+    if value is not None and _host_of(value) is None:
         section.problem("proxy", f"expected http:// or https:// and a host, got {value!r}")
     return value
 
@@ -253,7 +259,9 @@ class HipChatSender:
                 allow_redirects=False,
                 stream=True,  # an answer without end is read no further than we look
             ) as answer:
-                content = answer.raw.read(_ERROR_LIMIT, decode_content=True) or b""
+                content = b""
+                if answer.status_code != success:
+                    content = answer.raw.read(_ERROR_LIMIT, decode_content=True) or b""
         except TokenError as error:
             return Outcome(Verdict.PAUSE, str(error))
         except (requests.RequestException, OSError, ValueError) as error:

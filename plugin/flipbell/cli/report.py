@@ -97,8 +97,10 @@ def read_stdin() -> bytes:
     """Read stdin to its end, or as far as its size and time limits let it."""
     content = b""
     until = time.monotonic() + STDIN_TIME
+    readable = select.poll()
+    readable.register(0, select.POLLIN)
     while len(content) < STDIN_LIMIT:
-        ready, _, _ = select.select([0], [], [], max(0.0, until - time.monotonic()))
+        ready = readable.poll(max(0.0, until - time.monotonic()) * 1000)
         block = os.read(0, STDIN_LIMIT - len(content)) if ready else b""
         if not block:
             break

@@ -56,8 +56,9 @@ class _Stream:
         self._memory = Memory(directory)
         self._looked = time.monotonic()
         self._host = os.uname().nodename
-        if os.path.isdir(directory):  # something may be undelivered from before
-            recorder.rouse(directory, config)
+        self._couriers: list[int] = []  # that were started here and have not ended
+        self._is_delivered = not os.path.isdir(directory)  # or something may be left from before
+        self._rouse()
 
     def take(self, lines: list[bytes]) -> None:
         """Record a block of lines and answer each."""
@@ -74,6 +75,8 @@ class _Stream:
         if time.monotonic() - self._looked < _LOOK:
             return
         self._looked = time.monotonic()
+        self._reap()
+        self._rouse()
         try:
             self._memory.look()
         except OSError:  # recording will say what is wrong
@@ -104,4 +107,19 @@ class _Stream:
                 if answer.pop("result", None) is not None:
                     answer["error"] = f"not recorded: {error}"
             return
-        recorder.rouse(self._directory, self._config)
+        self._reap()  # what ended before this was recorded has not delivered it
+        self._is_delivered = False
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if not self._is_delivered:
+            started = recorder.rouse(self._directory, self._config)
+            self._couriers += [started] if started else []
+
+    def _reap(self) -> None:
+        """Learn whether the last courier that was started here has left all delivered."""
+        for courier in [*self._couriers]:
+            ended, status = os.waitpid(courier, os.WNOHANG)
+            if ended:
+                self._couriers.remove(courier)
+                self._is_delivered = self._is_delivered or (not status and not self._couriers)
