@@ -286,8 +286,11 @@ def test_an_agent_that_becomes_a_daemon_after_attaching(
     hipchat_room.wait_for(2)
     site.deliver()
 
-    checks = [str(heard.body["message"]).split(": ")[1] for heard in hipchat_room.heard]
-    assert sorted(checks) == ["after on h", "before on h"]
+    # The parent may have died while it was sending: then that one is repeated, and says so.
+    once = [heard for heard in hipchat_room.heard if not heard.is_repeat]
+    checks = {str(heard.body["message"]).rsplit(": ", 1)[1] for heard in hipchat_room.heard}
+    assert checks == {"after on h", "before on h"}
+    assert len(once) <= 2
 
 
 SILENT_END = """
