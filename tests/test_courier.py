@@ -452,6 +452,19 @@ def test_a_file_that_becomes_readable_is_noticed(quiet: Site, hipchat_room: HipC
     assert not rooms.refresh()
 
 
+def test_a_courier_does_not_leave_a_line_behind_that_was_recorded_meanwhile(quiet: Site) -> None:
+    courier = _courier(quiet)
+
+    quiet.run("disk", 2)  # after the courier had seen that all was done
+
+    assert not courier._leave()
+    assert list(courier._reader.lines())
+    assert courier._leave()
+    lock = state.try_lock(str(quiet.state), state.COURIER_LOCK)
+    assert lock is not None
+    state.unlock(lock)
+
+
 def test_flush_stopped_by_its_limit_claims_nothing(quiet: Site, hipchat_room: HipChatRoom) -> None:
     quiet.channel(hipchat_room.url, per_minute=1)
     for number in range(3):

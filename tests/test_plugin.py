@@ -355,6 +355,25 @@ def test_a_result_that_came_too_late_is_not_taken_for_the_truth(
     assert hipchat_room.statuses == ["CRITICAL", "OK"]
 
 
+def test_a_result_that_is_older_than_another_checks_is_not_mistaken(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    now = time.time()
+
+    for check, status, ago in (
+        ("slow", Status.CRITICAL, 20),
+        ("quick", Status.OK, 1),
+        ("slow", Status.OK, 10),  # late beside the other check, and still in time for its own
+        ("slow", Status.CRITICAL, 5),
+    ):
+        running.report(CheckResult("h", check, status, "", now - ago))
+    running.stop(10.0)
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK", "CRITICAL"]
+
+
 @pytest.mark.parametrize("time_", [float("nan"), float("inf"), -1e18, 1e305, 10**400])
 def test_no_time_that_an_agent_gives_ends_anything(
     site: Site,
