@@ -49,6 +49,14 @@ def until(condition: Callable[[], Any], timeout: float = 15.0) -> Any:
     return value
 
 
+class Process(subprocess.Popen[bytes]):
+    """A process that ends with its `with` block, also where the test in it fails."""
+
+    def __exit__(self, *details: object) -> None:
+        self.kill()
+        super().__exit__(*details)  # type: ignore[arg-type]
+
+
 def unmeasured(environ: Mapping[str, str]) -> dict[str, str]:
     """Return an environment in which coverage, which loads and opens things, does not measure."""
     return {name: value for name, value in environ.items() if not name.startswith("COV")}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import flipbell
-from conftest import FLIPBELL
+from conftest import FLIPBELL, Process
 from flipbell.cli.tables import table
 from hipchat_room import Answer
 
@@ -113,7 +113,7 @@ def test_a_closed_pipe_is_quiet(site: Site) -> None:
     reading, writing = os.pipe()
     os.close(reading)
 
-    with subprocess.Popen(
+    with Process(
         [FLIPBELL, "history"], env=site.environ, stdout=writing, stderr=subprocess.PIPE
     ) as process:
         os.close(writing)
@@ -121,7 +121,7 @@ def test_a_closed_pipe_is_quiet(site: Site) -> None:
 
 
 def test_an_interrupt_is_quiet(site: Site) -> None:
-    with subprocess.Popen(
+    with Process(
         [FLIPBELL, "stream"],
         env=site.environ,
         stdin=subprocess.PIPE,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import FLIPBELL, until
+from conftest import FLIPBELL, Process, until
 from flipbell import state
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
@@ -282,7 +281,7 @@ def test_a_running_courier_goes_on_with_the_last_good_configuration(
     quiet: Site, hipchat_room: HipChatRoom
 ) -> None:
     quiet.channel(hipchat_room.url)
-    with subprocess.Popen([FLIPBELL, "courier"], env=quiet.environ) as process:
+    with Process([FLIPBELL, "courier"], env=quiet.environ) as process:
         quiet.run("disk", 2)
         hipchat_room.wait_for(1)
         (quiet.config / "ops.yaml").write_text("[")
@@ -329,7 +328,7 @@ def test_a_service_ends_within_a_second(quiet: Site, hipchat_room: HipChatRoom) 
     quiet.channel(hipchat_room.url)
     gate = threading.Event()
     hipchat_room.otherwise = Answer(gate=gate)
-    with subprocess.Popen([FLIPBELL, "courier"], env=quiet.environ) as process:
+    with Process([FLIPBELL, "courier"], env=quiet.environ) as process:
         quiet.run("disk", 2)
         hipchat_room.wait_for_requests(1)
         process.terminate()
@@ -343,9 +342,10 @@ def test_a_service_takes_over_from_a_short_lived_courier(
     site.channel(hipchat_room.url)
     site.run("disk", 2)
 
-    with subprocess.Popen([FLIPBELL, "courier"], env=site.environ) as process:
+    with Process([FLIPBELL, "courier"], env=site.environ) as process:
         hipchat_room.wait_for(1)
-        site.run("disk", 0)
+        until(lambda: not site.couriers() and site.status()["courier"])
+        site.run("disk", 0)  # wakes it, though it sleeps for a minute
         hipchat_room.wait_for(2)
         process.terminate()
         process.wait(10)

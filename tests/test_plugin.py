@@ -12,7 +12,7 @@ import pluggy
 import pytest
 
 import flipbell
-from conftest import run_python, shipped, unmeasured, until
+from conftest import Process, run_python, shipped, unmeasured, until
 from flipbell import CheckResult, Status
 from flipbell.hookspecs import AgentSpecs
 from flipbell.plugin import AttachError
@@ -331,9 +331,7 @@ os.kill(os.getpid(), 9)
     gate = threading.Event()
     hipchat_room.otherwise = Answer(gate=gate)
     environ = unmeasured(site.environ)  # in a forked child, coverage's own threads would hang
-    with subprocess.Popen(
-        [sys.executable, "-c", script], env=environ, stdin=subprocess.PIPE
-    ) as process:
+    with Process([sys.executable, "-c", script], env=environ, stdin=subprocess.PIPE) as process:
         process.wait(20)
         with (site.state / "courier.lock").open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

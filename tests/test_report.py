@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import FLIPBELL, until
+from conftest import FLIPBELL, Process, until
 from hipchat_room import Answer
 
 if TYPE_CHECKING:
@@ -40,9 +40,7 @@ def test_output_as_an_argument_leaves_stdin_alone(site: Site) -> None:
     reading, writing = os.pipe()  # a stdin that never ends
     arguments = ["--check", "c", "--host", "h", "--status", "1", "--output", "o", "--time", "5"]
 
-    with subprocess.Popen(
-        [FLIPBELL, "report", *arguments], env=site.environ, stdin=reading
-    ) as process:
+    with Process([FLIPBELL, "report", *arguments], env=site.environ, stdin=reading) as process:
         assert process.wait(9) == 0
     os.close(reading)
     os.close(writing)
@@ -156,7 +154,7 @@ def test_stream_answers_each_line_in_order(site: Site) -> None:
 
 
 def test_stream_answers_while_stdin_is_open(site: Site) -> None:
-    with subprocess.Popen(
+    with Process(
         [FLIPBELL, "stream"], env=site.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         assert process.stdin is not None
@@ -205,7 +203,7 @@ def test_stream_starts_a_courier_again_that_was_killed(
     del site.environ["FLIPBELL_COURIER"]
     site.channel(hipchat_room.url)
     hipchat_room.otherwise = Answer(503)
-    with subprocess.Popen(
+    with Process(
         [FLIPBELL, "stream"], env=site.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         stdin, stdout = process.stdin, process.stdout

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import FLIPBELL
+from conftest import FLIPBELL, Process
 from flipbell import state
 from flipbell.cli.status import as_plugin
 from flipbell.explain import explain
@@ -345,7 +345,7 @@ def test_history_follows(site: Site, hipchat_room: HipChatRoom) -> None:
     site.run("disk", 2)
     site.deliver()
     command = [FLIPBELL, "history", "--follow"]
-    with subprocess.Popen(command, env=site.environ, stdout=subprocess.PIPE) as process:
+    with Process(command, env=site.environ, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert b"CRITICAL" in process.stdout.readline()
         site.run("disk", 0)
