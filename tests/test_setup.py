@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import sqlite3
 import stat
 import subprocess
 import time
@@ -21,7 +22,7 @@ from flipbell.cli.status import as_plugin
 from flipbell.explain import explain
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
-from flipbell.look import survey
+from flipbell.look import Lookout, survey
 from flipbell.model import Channel, Outcome, Pattern, Status, Verdict
 from flipbell.turns import Turns
 from hipchat_room import TOKEN, Answer
@@ -266,6 +267,16 @@ def test_explain_agrees_with_what_is_then_told(
     ledger.close()
 
     assert {each.channel: each.notify for each in explained if each.send} == told
+
+
+def test_a_ledger_that_was_left_half_made_is_not_taken_for_all_delivered(site: Site) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.run("disk", 2)
+    sqlite3.connect(site.state / "ledger").execute("CREATE TABLE half (made)").connection.close()
+
+    lookout = Lookout(str(site.state), str(site.config), Extensions())
+
+    assert not lookout.is_all_delivered()
 
 
 def test_forget_makes_the_next_result_a_first_one(site: Site, hipchat_room: HipChatRoom) -> None:

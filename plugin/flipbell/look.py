@@ -154,7 +154,7 @@ class Lookout:
         self._rooms = Rooms(config, extensions.channel_types())
 
     def is_all_delivered(self) -> bool:
-        """Return whether nothing is left; also where nobody could do anything about it."""
+        """Return whether nothing is left; also where there is no directory to look into."""
         try:
             ledger = Ledger.view(self._directory)
             if ledger is None:
@@ -166,5 +166,7 @@ class Lookout:
                     return not left and _is_taken(self._directory, ledger)
             finally:
                 ledger.close()
-        except (sqlite3.Error, OSError):
+        except sqlite3.Error:  # being made, or left half made by a courier that died
+            return False
+        except OSError:
             return True
