@@ -163,3 +163,34 @@ def test_a_disabled_extension_is_not(installed: Site) -> None:
 def test_the_lowest_pluggy_is_supported() -> None:
     """What `.ci/run` installs once in the lowest and once in the newest version."""
     assert tuple(map(int, pluggy.__version__.split(".")[:2])) >= (1, 5)
+
+
+def test_what_is_no_mapping_is_left_out(logged: list[str]) -> None:
+    extensions = Extensions()
+    extensions.register(_extension(flipbell_channel_types=lambda: ["x"]), "odd")
+    extensions.register(_extension(flipbell_agent_formats=lambda: 5), "odder")
+
+    assert list(extensions.channel_types()) == ["hipchat"]
+    assert extensions.agent_formats() == {}
+    assert len(logged) == 2
+
+
+def test_a_type_whose_room_fails_takes_its_own_channel_down(tmp_path: Path) -> None:
+    from flipbell.channels.hipchat import HipChat
+    from flipbell.rooms import Rooms
+
+    class Broken(HipChat):
+        def room(self, channel: object) -> str:
+            raise RuntimeError(channel)
+
+    keys = "url: 'https://h', room: 1, token_file: /t"
+    text = f"channels: {{a: {{{keys}}}, b: {{type: pager, {keys}}}}}"
+    (tmp_path / "a.yaml").write_text(text)
+    said: list[str] = []
+    rooms = Rooms(str(tmp_path), {"hipchat": HipChat(), "pager": Broken()}, said.append)
+
+    assert rooms.refresh()
+
+    assert list(rooms.channels) == ["a"]
+    assert rooms.concerns("b")
+    assert said[-1] == "channel b: type pager failed: RuntimeError"

@@ -81,3 +81,16 @@ def test_debugging_prints_for_people(site: Site) -> None:
     done = run_python(site, "from flipbell import log; log.warning('seen'); log.error('too')")
 
     assert done.stderr == b"seen\ntoo\n"
+
+
+def test_a_child_that_was_forked_begins_anew(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    import flipbell
+
+    monkeypatch.setenv("FLIPBELL_STATE", str(site.state))
+    running = flipbell.start("agent")
+    running._memory.learn(flipbell.CheckResult("h", "c", flipbell.Status.OK))
+
+    running.begin_in_child()
+
+    assert running._memory.statuses == {}
+    assert running._writer is None

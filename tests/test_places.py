@@ -152,3 +152,36 @@ def test_no_configuration_names_no_variable(tmp_path: Path) -> None:
 
     assert tokens.without({"A": "x"}, str(tmp_path)) == {"A": "x"}
     assert tokens.without({"A": "x"}, f"{tmp_path}/none") == {"A": "x"}
+
+
+def test_descriptors_are_found_where_dev_fd_is_not_mounted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def missing(_: str) -> list[str]:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(os, "listdir", missing)
+
+    assert {0, 1, 2} <= {descriptor for descriptor, _ in state.open_descriptors()}
+
+
+def test_a_forked_process_lets_go_of_what_it_inherited(tmp_path: Path) -> None:
+    held = state.try_lock(str(tmp_path), state.COURIER_LOCK)
+    assert held is not None
+
+    state.let_go(str(tmp_path))
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(held)
+
+
+def test_a_relative_place_where_the_working_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert places.find_state("state", {}) == "state"
+    monkeypatch.chdir(tmp_path)
