@@ -128,6 +128,31 @@ class Site:
         return b"courier" in words and str(self.state).encode() in words and "python" in name
 
 
+NOBODY = 65534
+
+
+def open_to_all(site: Site) -> None:
+    """Let other users reach a site, which pytest keeps to its own user."""
+    for directory in (site.base, *site.base.parents):
+        if directory.stat().st_uid == os.geteuid() and directory.name.startswith(("pytest-", "a ")):
+            directory.chmod(0o755)
+    for directory in site.base.parents:
+        if directory.parent.name.startswith("pytest-"):
+            directory.chmod(0o755)
+
+
+def as_nobody(site: Site, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run flipbell on a site as another user; only root can."""
+    open_to_all(site)
+    user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    environ = unmeasured(site.environ)
+    try:
+        site.flipbell("--version", **user, env=environ)
+    except PermissionError:
+        pytest.skip("other users cannot run the flipbell that is tested")
+    return site.flipbell(*arguments, **{**user, "env": environ, **options})
+
+
 def run_python(site: Site, code: str) -> subprocess.CompletedProcess[bytes]:
     """Run an agent written in Python on a site."""
     return subprocess.run(

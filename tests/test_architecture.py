@@ -18,7 +18,7 @@ PACKAGE = Path(flipbell.__file__).parent
 # From what the rest stands on to what stands on everything. A module imports only from the lines
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
-    {"model", "places", "state", "log", "tokens", "relay", "wording"},
+    {"model", "places", "state", "log", "tokens", "relay", "wording", "surroundings"},
     {"_yaml", "spool", "summon"},
     {"recorder", "hookspecs"},
     {"memory", "routing", "message", "retry", "agents", "channels"},

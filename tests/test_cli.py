@@ -7,6 +7,7 @@ import os
 import pty
 import signal
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,19 +106,54 @@ def test_history_of_nothing(site: Site) -> None:
     assert (done.returncode, done.stdout) == (0, b"")
 
 
-def test_a_closed_pipe_is_quiet(site: Site) -> None:
+@pytest.mark.parametrize(
+    "command",
+    ["history", "status", "check-config", "hooks", "hooks systemd", "--help", "--version"],
+)
+def test_a_closed_pipe_is_quiet(site: Site, command: str) -> None:
     site.environ["FLIPBELL_COURIER"] = "off"
-    for number in range(3):
-        site.run(f"check-{number}", 2)
+    site.channel("http://127.0.0.1:1")
+    site.run("disk", 2)
     site.flipbell("flush")
     reading, writing = os.pipe()
     os.close(reading)
 
     with Process(
-        [FLIPBELL, "history"], env=site.environ, stdout=writing, stderr=subprocess.PIPE
+        [FLIPBELL, *command.split()], env=site.environ, stdout=writing, stderr=subprocess.PIPE
     ) as process:
         os.close(writing)
         assert process.communicate(timeout=20)[1] == b""
+        assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["demo --state /tmp", "hooks --config /tmp", "history --config /"]
+)
+def test_an_option_that_would_mean_nothing_is_refused(site: Site, command: str) -> None:
+    done = site.flipbell(*command.split())
+
+    assert done.returncode == 2
+    assert b"unrecognized arguments" in done.stderr
+
+
+def test_flush_tells_a_terminal_what_is_left(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    gate = threading.Event()
+    hipchat_room.answers = [Answer(gate=gate)]
+    site.run("disk", 2)
+    master, slave = pty.openpty()
+    with Process([FLIPBELL, "flush"], env=site.environ, stderr=slave) as process:
+        os.close(slave)
+        shown = b""
+        while b"waiting: 1 for ops" not in shown:
+            shown += os.read(master, 1000)
+        gate.set()
+        assert process.wait(20) == 0
+    shown += os.read(master, 1000)
+    os.close(master)
+
+    assert shown.endswith(b"\r\033[K")  # nothing of it stays
 
 
 def test_an_interrupt_is_quiet(site: Site) -> None:

@@ -183,7 +183,7 @@ def test_a_type_whose_room_fails_takes_its_own_channel_down(tmp_path: Path) -> N
         def room(self, channel: object) -> str:
             raise RuntimeError(channel)
 
-    keys = "url: 'https://h', room: 1, token_file: /t"
+    keys = "url: 'https://h', room: 1, token_env: T"
     text = f"channels: {{a: {{{keys}}}, b: {{type: pager, {keys}}}}}"
     (tmp_path / "a.yaml").write_text(text)
     said: list[str] = []
@@ -193,4 +193,4 @@ def test_a_type_whose_room_fails_takes_its_own_channel_down(tmp_path: Path) -> N
 
     assert list(rooms.channels) == ["a"]
     assert rooms.concerns("b")
-    assert said[-1] == "channel b: type pager failed: RuntimeError"
+    assert "channel b: type pager failed: RuntimeError" in said

@@ -280,12 +280,12 @@ def test_how_long_the_server_wants_to_be_left_alone(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "No such file"),
+        (None, "no such file"),
         ("", "empty"),
         ("\n", "empty"),
-        ("two words\n", "no spaces"),
-        ("a\x1bb", "no spaces, control"),
-        ("é", "expected ASCII"),
+        ("two words\n", "without spaces"),
+        ("a\x1bb", "without spaces, control"),
+        ("é", "non-ASCII"),
     ],
 )
 def test_a_token_that_cannot_be_had_pauses_the_channel(

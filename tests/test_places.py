@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conftest import NOBODY, as_nobody
 from flipbell import places, state, tokens
 from flipbell.state import StateError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-NOBODY = 65534
+    from conftest import Site
+    from hipchat_room import HipChatRoom
+    from syslog_socket import Syslog
 
 
 @pytest.fixture
@@ -125,6 +128,39 @@ def test_root_leaves_files_that_the_owner_can_use(tmp_path: Path) -> None:
     owners = {entry.name: entry.stat().st_uid for entry in os.scandir(tmp_path)}
     assert {"spool", "ledger", "ledger-journal", "courier.lock", "wake"} <= owners.keys()
     assert set(owners.values()) == {NOBODY}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
+def test_root_makes_no_state_in_another_users_place(site: Site) -> None:
+    home = site.base / "home"
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    site.environ["FLIPBELL_STATE"] = str(home / "deep" / "state")
+
+    site.run("disk", 2)  # the check's answer is its own all the same
+    done = site.flipbell("report", "--check", "disk", "--status", "2")
+
+    assert [*home.iterdir()] == []
+    assert f"{home} belongs to user {NOBODY}; run flipbell as that user first" in str(done.stderr)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_the_wrong_user_is_told_which_user_and_which_directory(
+    site: Site, hipchat_room: HipChatRoom, syslog: Syslog
+) -> None:
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+    site.deliver()
+    said = f"state directory {site.state}: belongs to user 0, and this is user {NOBODY}; run flip"
+
+    check = ["sh", "-c", "echo fine"]
+    wrapped = as_nobody(site, "run", "--check", "disk", "--", *check)
+    status = as_nobody(site, "status")
+
+    assert (wrapped.returncode, wrapped.stdout, wrapped.stderr) == (0, b"fine\n", b"")
+    syslog.wait_for(said)
+    assert f"broken: {said}" in status.stdout.decode()
+    assert f"state    {site.state}\n" in status.stdout.decode()
 
 
 @pytest.mark.parametrize(

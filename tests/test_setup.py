@@ -16,9 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import FLIPBELL, Process
+from conftest import FLIPBELL, Process, open_to_all
 from flipbell import state
+from flipbell.channels.hipchat import HipChatSettings
 from flipbell.cli.status import as_plugin
+from flipbell.config import load
 from flipbell.explain import explain
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -68,7 +70,8 @@ def test_init_never_overwrites(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("", "the token: empty"), ("two words", "no spaces"), (None, "No such")]
+    ("content", "said"),
+    [("", "the token: empty"), ("two words", "without spaces"), (None, "No such")],
 )
 def test_init_refuses_what_is_no_token(site: Site, content: str | None, said: str) -> None:
     site.token.unlink()
@@ -82,6 +85,41 @@ def test_init_refuses_what_is_no_token(site: Site, content: str | None, said: st
     assert list(site.config.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "room", ["4242", "0123", "NO", "null", "Web: #1", 'say "hi"', "a\\b", "監視", "12:30"]
+)
+def test_init_writes_any_room_so_that_it_is_read_as_it_is(site: Site, room: str) -> None:
+    token = str(site.token)
+    site.flipbell("init", "--url", "https://h", "--room", room, "--token-from", token)
+
+    loaded = load(str(site.config), Extensions().channel_types())
+
+    assert loaded.problems == ()
+    settings = loaded.channels["ops"].settings
+    assert isinstance(settings, HipChatSettings)
+    assert settings.room == room
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--url", "hipchat.example.com", "ops.yaml:5:10: channels.ops.url: expected http:// or"),
+        ("--room", "..", "channels.ops.room: expected a Room API ID"),
+        ("--channel", "x/../../ops", "channels.x/../../ops: expected a name of letters"),
+        ("--channel", ".ops", "does not begin with a dot"),
+    ],
+)
+def test_init_writes_nothing_that_would_be_wrong(
+    site: Site, option: str, value: str, said: str
+) -> None:
+    done = _init(site, "https://h", option, value)
+
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert [*site.config.iterdir()] == []
+    assert not site.state.exists()
+
+
 def test_init_for_nobody_there_is(site: Site) -> None:
     assert b"no such user" in _init(site, "http://h", "--user", "no such user").stderr
 
@@ -89,9 +127,7 @@ def test_init_for_nobody_there_is(site: Site) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
 def test_init_for_the_agents_user(site: Site, hipchat_room: HipChatRoom) -> None:
     site.config.rmdir()
-    for directory in (site.base, *site.base.parents):
-        if directory.owner() == "root" and directory.is_relative_to("/tmp/pytest-of-root"):
-            directory.chmod(0o755)
+    open_to_all(site)
 
     assert _init(site, hipchat_room.url, "--user", "nobody").returncode == 0
 

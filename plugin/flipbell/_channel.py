@@ -39,8 +39,13 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     errors_before = section.problems.errors
     send = _statuses(section, "send", ALL)
     if send <= {Status.OK} and section.problems.errors == errors_before:
-        section.warn("send", "this room never hears anything: an OK is told only after a problem")
+        section.warn(
+            "send",
+            "this room never hears anything, for an OK is told only after a problem; add a status",
+        )
     notify = _statuses(section, "notify", PROBLEMS)
+    if section.problems.errors == errors_before:
+        _warn_of_unheard(section, send)
     color = {**DEFAULT_COLORS, **_texts(section, "color", listed(COLORS), COLORS)}
     mention = _mention(section, form)
     match = _patterns(section, "match") or (Pattern(),)
@@ -99,13 +104,31 @@ def _statuses(section: Section, name: str, base: frozenset[Status]) -> frozenset
     return base
 
 
+def _warn_of_unheard(section: Section, send: frozenset[Status]) -> None:
+    """Warn of a status that is to ring in a room that does not hear of it."""
+    node = section.own("notify")
+    named: list[tuple[Status | None, yaml.Node]] = []  # none by `true`: that is for all it hears
+    if isinstance(node, yaml.MappingNode):
+        entries = _by_status(section, "notify", node)
+        named = [(status, value) for status, value, _ in entries if _yaml.flag(value)]
+    elif isinstance(node, yaml.SequenceNode):
+        named = [(_status(section, "notify", item), item) for item in node.value]
+    for status, where in named:
+        if status is not None and status not in send:
+            word = status.name.lower()
+            message = f"{word} cannot ring, for `send` keeps it from this room; add it there"
+            section.problems.add(where, section.path("notify"), message, is_warning=True)
+
+
 def _changed(
     home: Section, name: str, node: yaml.MappingNode, base: frozenset[Status]
 ) -> frozenset[Status]:
     for status, value, key in _by_status(home, name, node):
         wanted = _yaml.flag(value)
         if wanted is None:
-            message = f"expected true or false, got {_yaml.describe(value)}"
+            is_quoted = isinstance(value, yaml.ScalarNode) and value.value in ("true", "false")
+            hint = "; remove the quotes" if is_quoted else ""
+            message = f"expected true or false, got {_yaml.describe(value)}{hint}"
             home.problems.add(value, key, message)
         elif wanted:
             base |= {status}
@@ -118,12 +141,15 @@ def _by_status(
     home: Section, name: str, node: yaml.MappingNode
 ) -> list[tuple[Status, yaml.Node, str]]:
     inner = Section(home.problems, home.path(name), node)
-    found = []
+    found: dict[Status, tuple[Status, yaml.Node, str]] = {}
     for word, word_node, value in inner.names():
         status = _status(home, name, word_node)
-        if status is not None:
-            found.append((status, value, inner.path(word)))
-    return found
+        if status in found:
+            message = "given before, in another spelling; remove one of them"
+            home.problems.add(word_node, inner.path(word), message)
+        elif status is not None:
+            found[status] = (status, value, inner.path(word))
+    return [*found.values()]
 
 
 def _status(home: Section, name: str, node: yaml.Node) -> Status | None:
@@ -159,7 +185,7 @@ def _texts(
 def _mention(section: Section, form: str) -> Mapping[Status, str]:
     mention = _texts(section, "mention", "a text, as in '@here'")
     if mention and form == "html":
-        section.problem("mention", "works only with `format: text`; HipChat pings nobody from HTML")
+        section.problem("mention", "needs `format: text`; HipChat pings nobody from HTML")
     return mention
 
 
@@ -190,7 +216,9 @@ def _template(section: Section) -> str | None:
     if text is None:
         return None
     if len(text) > _TEMPLATE_LIMIT:
-        section.problem("message", f"longer than {_TEMPLATE_LIMIT} characters")
+        section.problem(
+            "message", f"expected at most {_TEMPLATE_LIMIT} characters, got {len(text)}"
+        )
     for found in string.Template.pattern.finditer(text):
         name = found["named"] or found["braced"]
         if name is not None and name not in PLACEHOLDERS:

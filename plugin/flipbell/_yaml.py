@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from flipbell.log import escaped
 from flipbell.wording import listed, suggestion
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ class Problems:
     def add(
         self, node: yaml.Node | None, key: str, message: str, *, is_warning: bool = False
     ) -> None:
-        """Add a problem at a node, or of the whole file."""
+        """Add a problem at a node, or of the whole file. It is one line, whatever a file holds."""
         mark = node.start_mark if node is not None else None
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
         self.errors += not is_warning
-        self.found[Problem(self.file, line, column, key, message, is_warning)] = None
+        said = escaped(message)
+        self.found[Problem(self.file, line, column, escaped(key), said, is_warning)] = None
 
     def at(self, line: int, column: int, message: str) -> None:
         """Add a problem at a place that has no node."""
@@ -80,7 +82,8 @@ def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         column = error.start - content.rfind(b"\n", 0, error.start)
-        problems.at(line, column, f"expected UTF-8, got byte 0x{content[error.start]:02x}")
+        byte = f"0x{content[error.start]:02x}"
+        problems.at(line, column, f"expected UTF-8, got byte {byte}; save the file as UTF-8")
         return None
     try:
         if not _is_plain(text, problems):
@@ -89,10 +92,14 @@ def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        problems.at(line, column, f"not valid YAML: {error.problem or error.context}")
+        problems.at(
+            line, column, f"not valid YAML: {error.problem or error.context}; {_hint(error)}"
+        )
         return None
-    except yaml.YAMLError as error:
-        problems.at(1, 1, f"not valid YAML: {str(error).splitlines()[0]}")
+    except yaml.reader.ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - before.rfind("\n")
+        problems.at(line, column, f"a character that no text holds: {_character(error)}; remove it")
         return None
     if node is None:
         return None
@@ -100,6 +107,20 @@ def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
         problems.add(node, "", f"expected a mapping with `channels:`, got {describe(node)}")
         return None
     return node
+
+
+def _hint(error: yaml.MarkedYAMLError) -> str:
+    said = f"{error.context} {error.problem}"
+    if "cannot start any token" in said:
+        return "indent with spaces, not tabs, and put a text with special characters in quotes"
+    if "mapping values are not allowed" in said:
+        return "check the indentation, and put a text that holds `: ` in quotes"
+    return "check the indentation, brackets and quotes before this place"
+
+
+def _character(error: yaml.reader.ReaderError) -> str:
+    character = error.character
+    return f"U+{character if isinstance(character, int) else ord(character):04X}"
 
 
 def _is_plain(text: str, problems: Problems) -> bool:
@@ -111,15 +132,20 @@ def _is_plain(text: str, problems: Problems) -> bool:
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             problems.at(*place, "anchors and aliases (& and *) are not allowed; use `defaults:`")
             return False
+        tag = getattr(event, "tag", None)
+        if tag not in (None, f"{_TAG}str"):
+            problems.at(*place, f"tags ({tag}) are not allowed; remove it")
+            return False
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
             if documents > 1:
-                problems.at(*place, "expected one document, got a second one after `---`")
+                problems.at(*place, "expected one document, got a second after `---`; remove it")
                 return False
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _MAX_DEPTH:
-                problems.at(*place, f"nested deeper than {_MAX_DEPTH} levels")
+                message = f"nested deeper than {_MAX_DEPTH} levels; expected no more than 5"
+                problems.at(*place, message)
                 return False
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -174,7 +200,12 @@ class Section:
         name = name_node.value
         if name in self._entries:
             first = self._entries[name][0].start_mark.line + 1
-            self.problems.add(name_node, self.path(name), f"given before, on line {first}")
+            message = f"given before, on line {first}; remove one of them"
+            self.problems.add(name_node, self.path(name), message)
+            return
+        if kind_of(name_node) not in ("str", "int"):
+            message = f"expected a name, got {describe(name_node)}; put it in quotes"
+            self.problems.add(name_node, self.path(name), message)
             return
         self._entries[name] = (name_node, value)
 
@@ -216,27 +247,33 @@ class Section:
         home = self.home_of(name) or self
         home.problems.add(home.own(name) or home.node, home.path(name), message, is_warning=True)
 
-    def _scalar(self, name: str, kinds: Sequence[str], expected: str) -> str | None:
+    def _scalar(
+        self, name: str, kinds: Sequence[str], expected: str, *, is_secret: bool = False
+    ) -> str | None:
         node = self.given(name)
         if node is None:
             return None
         if not isinstance(node, yaml.ScalarNode) or kind_of(node) not in kinds:
-            hint = (
-                "; put it in quotes" if "str" in kinds and isinstance(node, yaml.ScalarNode) else ""
-            )
-            self.problem(name, f"expected {expected}, got {describe(node)}{hint}")
+            is_quotable = isinstance(node, yaml.ScalarNode) and kind_of(node) != "null"
+            hint = "; put it in quotes" if "str" in kinds and is_quotable else ""
+            got = "something else" if is_secret else describe(node)
+            self.problem(name, f"expected {expected}, got {got}{hint}")
             return None
         return str(node.value)
 
-    def text(self, name: str, expected: str = "text") -> str | None:
-        """Return a text; a plain decimal number counts as one, as room ids are written so."""
-        value = self._scalar(name, ("str", "int"), expected)
+    def text(self, name: str, expected: str = "text", *, is_secret: bool = False) -> str | None:
+        """Return a text; a plain decimal number counts as one, as room ids are written so.
+
+        A problem with a secret does not show it.
+        """
+        value = self._scalar(name, ("str", "int"), expected, is_secret=is_secret)
         if value is None:
             return None
         node = self.given(name)
         is_number = node is not None and kind_of(node) == "int"
         if is_number and not (value.isdecimal() and (value == "0" or value[0] != "0")):
-            self.problem(name, f"YAML reads {value} as another number; put it in quotes")
+            shown = "this" if is_secret else value
+            self.problem(name, f"YAML reads {shown} as another number; put it in quotes")
             return None
         if value == "":
             self.problem(name, f"expected {expected}, got an empty one")

@@ -5,8 +5,10 @@ A file or a channel with a problem takes nothing else down with it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -47,15 +49,21 @@ class Config:
 
 
 def signature(directory: str) -> Signature:
-    """Return what changes whenever a file of the configuration does."""
+    """Return what changes whenever a file of the configuration does, or one comes or goes."""
     found = []
-    for path in _files(directory):
+    for path in [directory, *_files(directory)]:
         try:
             stat = os.stat(path)
         except OSError:  # gone since the directory was listed
             continue
         found.append((path, stat.st_ctime_ns, stat.st_size, stat.st_ino))
     return tuple(found)
+
+
+def age(seen: Signature) -> float:
+    """Return how long ago the configuration was last written to (seconds)."""
+    # Not the courier's clock: the kernel's, which stamps the files.
+    return time.time() - max((entry[1] for entry in seen), default=0) / 1e9
 
 
 def _files(directory: str) -> list[str]:
@@ -115,11 +123,11 @@ class _Document:
         try:
             content = _read_file(self._file)
         except OSError as error:
-            self.problems.add(None, "", error.strerror or str(error))
+            self.problems.add(None, "", _cannot_read(error))
             self.unreadable = True
             return None
         if len(content) > _yaml.MAX_BYTES:
-            self.problems.add(None, "", f"larger than {_yaml.MAX_BYTES} bytes")
+            self.problems.add(None, "", f"expected at most {_yaml.MAX_BYTES} bytes; divide it")
             self.unreadable = True
             return None
         node = _yaml.compose(content, self.problems)
@@ -149,6 +157,14 @@ def _read_file(path: str) -> bytes:
         return file.read(_yaml.MAX_BYTES + 1)
 
 
+def _cannot_read(error: OSError) -> str:
+    if error.errno == errno.EISDIR:
+        return "a directory; rename it, for every *.yaml here is read as a file"
+    if error.errno == errno.EACCES:
+        return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
+    return f"{error.strerror or error}; mend or remove it"
+
+
 def _defaults(documents: list[_Document]) -> Section | None:
     first: Section | None = None
     for document in documents:
@@ -158,7 +174,9 @@ def _defaults(documents: list[_Document]) -> Section | None:
             first = document.defaults
         else:
             document.problems.add(
-                document.defaults.node, "defaults", f"given before, in {first.problems.file}"
+                document.defaults.node,
+                "defaults",
+                f"given before, in {first.problems.file}; remove one of them",
             )
     return first
 
@@ -179,7 +197,8 @@ class _Reader:
             key = f"channels.{name}"
             errors_before = self._errors(document)
             if name in self._places:
-                document.problems.add(name_node, key, f"given before, at {self._places[name]}")
+                message = f"given before, at {self._places[name]}; rename one of them"
+                document.problems.add(name_node, key, message)
             elif not _NAME.fullmatch(name):
                 document.problems.add(name_node, key, _NAME_EXPECTED)
             self._places.setdefault(name, f"{document.path}:{name_node.start_mark.line + 1}")

@@ -34,6 +34,7 @@ FLUSH = b"!"  # the byte on the wake FIFO that asks to try everything now
 _ROTATE_AT = 1 << 18  # bytes
 _LOOK = 2.0  # seconds between looks at the configuration while something is undelivered
 _REST = 60.0  # seconds that a courier sleeps at most
+_EDITED = 0.1  # seconds between looks at a configuration that is being edited
 _AFTER_ERROR = 2.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
@@ -83,7 +84,8 @@ class Courier:
 
         Raises LedgerError where the state directory is not for this configuration or version.
         """
-        self._live(lambda: not stay and not self._undelivered())
+        # A channel that is missing from a file which was just written may be there in a moment.
+        self._live(lambda: not stay and self._rooms.is_at_rest and not self._undelivered())
 
     def flush(self) -> bool:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
@@ -292,6 +294,8 @@ class Courier:
         pauses = [_REST if not self._undelivered() else _LOOK]
         if next_at is not None:
             pauses.append(max(_SHORTEST, next_at - now))
+        if not self._rooms.is_at_rest:
+            pauses.append(_EDITED)
         return min(pauses)
 
     def _sleep(self, pause: float) -> None:

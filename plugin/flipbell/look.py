@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from flipbell import places, spool, state, summon
+from flipbell import places, spool, state, summon, surroundings
 from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -53,6 +53,7 @@ class Survey:
     untaken: bool = False  # whether recorded lines wait in the spool
     failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
     checks: int = 0
+    notes: tuple[str, ...] = ()  # what is not wrong, but could be better
     late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
 
@@ -81,7 +82,14 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
     config = config_for(directory, config_said)
     rooms = Rooms(config, Extensions.load().channel_types())
     rooms.refresh()
-    seen = Survey(directory, config, rooms.problems, bool(rooms.channels), _faults(directory))
+    seen = Survey(
+        directory,
+        config,
+        rooms.problems,
+        bool(rooms.channels),
+        _faults(directory),
+        notes=surroundings.notes(directory),
+    )
     if seen.faults or not os.path.isdir(directory):
         return seen
     try:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from flipbell.model import Channel
 
 
+_TICK = 0.02  # seconds; within the kernel's own, two writes can look like one
+_EDIT = 0.3  # seconds in which a file that is being written may be half there
+
+
 class Rooms:
     """The channels to deliver to."""
 
@@ -32,6 +36,7 @@ class Rooms:
         self._types = types
         self._log = say
         self._signature: config.Signature | None = None
+        self._was_fresh = False  # read in the tick in which it was written: perhaps half of it
         self._config = config.Config(directory)
         self._homes: dict[str, str] = {}  # the file in which each channel was last seen
         self._senders: dict[str, Sender] = {}
@@ -43,8 +48,10 @@ class Rooms:
     def refresh(self) -> bool:
         """Read the configuration if it has changed; return whether it was read."""
         seen = config.signature(self._directory)
-        if seen == self._signature and self._directory not in self._config.unreadable:
+        is_same = seen == self._signature and self._directory not in self._config.unreadable
+        if is_same and not (self._was_fresh and config.age(seen) >= _TICK):
             return False
+        self._was_fresh = config.age(seen) < _TICK
         fresh = config.load(self._directory, self._types)
         before, self._config, self._signature = self.channels, fresh, seen
         self._failed.clear()
@@ -58,6 +65,11 @@ class Rooms:
         self._name_rooms()
         self._log_new(fresh.problems)
         return True
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody seems to be writing to the configuration just now."""
+        return not 0 <= config.age(self._signature or ()) < _EDIT
 
     @property
     def problems(self) -> tuple[Problem, ...]:

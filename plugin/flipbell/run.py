@@ -42,6 +42,10 @@ class UsageError(Exception):
     """The command line is wrong; the message says how."""
 
 
+class HelpAsked(Exception):  # noqa: N818  no error
+    """Somebody wants to know how to call it."""
+
+
 class Call:
     """What the command line asks for."""
 
@@ -69,7 +73,7 @@ class Call:
 def parse(arguments: list[str]) -> Call:
     """Read the command line; argparse would cost more than all the rest of an unchanged run.
 
-    Raises UsageError.
+    Raises UsageError and HelpAsked.
     """
     call = Call()
     words = iter(arguments)
@@ -88,6 +92,8 @@ def parse(arguments: list[str]) -> Call:
 
 
 def _option(call: Call, word: str, words: Iterator[str]) -> None:
+    if word in ("--help", "-h"):
+        raise HelpAsked
     name, equals, value = word.removeprefix("--").partition("=")
     if name not in ("host", "check", "state", "config"):
         raise UsageError(f"unknown option {word}, expected: {USAGE}")
@@ -102,11 +108,11 @@ def _option(call: Call, word: str, words: Iterator[str]) -> None:
 
 def main(arguments: list[str]) -> NoReturn:
     """Run a check and end as it ended."""
-    if arguments[:1] in (["--help"], ["-h"]):
-        relay.write(1, _HELP.encode())
-        os._exit(0)
     try:
         call = parse(arguments)
+    except HelpAsked:
+        relay.write(1, _HELP.encode())
+        os._exit(0)
     except UsageError as error:
         _could_not_check(str(error))
     environment = tokens.without(tokens.inherited(os.environ), call.config)

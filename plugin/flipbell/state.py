@@ -49,6 +49,7 @@ def check_private(directory: str, found: os.stat_result, user: int | None = None
 
 
 def _make(directory: str) -> None:
+    _refuse_anothers_place(directory)
     try:
         os.makedirs(directory, mode=DIRECTORY_MODE)
         os.chmod(directory, DIRECTORY_MODE)
@@ -59,6 +60,21 @@ def _make(directory: str) -> None:
             f"state directory {directory}: cannot be made: {error.strerror}; make it, "
             f"owned by user {os.geteuid()} with mode 700, or name another with --state"
         ) from None
+
+
+def _refuse_anothers_place(directory: str) -> None:
+    """Root looks after a user's state, but one that root makes there would lock its user out."""
+    if os.geteuid() != 0:
+        return
+    above = os.path.dirname(directory)
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    owner = os.stat(above).st_uid
+    if owner != 0:
+        raise StateError(
+            f"state directory {directory}: not there yet, and {above} belongs to user {owner}; "
+            "run flipbell as that user first, or flipbell init --user"
+        )
 
 
 def open_private(directory: str, name: str, flags: int) -> int:

@@ -6,9 +6,11 @@ What the API expects is in the specification that Atlassian published for HipCha
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from flipbell.model import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     import requests
 
@@ -59,30 +61,39 @@ class Token:
     def read(self, environ: Mapping[str, str]) -> str:
         """Return the token. Raises TokenError."""
         if self.file is not None:
-            return checked_token(_read_token(self.file), f"token_file {self.file}")
+            return checked_token(_read_token(self.file), self.file)
         if self.variable is not None:
             if self.variable not in environ:
-                raise TokenError(f"token_env {self.variable}: not set for the courier")
-            return checked_token(environ[self.variable], f"token_env {self.variable}")
+                raise TokenError(
+                    f"{self.variable}: not set; set it in the environment of the agent or courier"
+                )
+            return checked_token(environ[self.variable], self.variable)
         return checked_token(self.inline or "", "token")
 
 
 def _read_token(path: str) -> str:
     try:
-        with open(path, encoding="ascii") as file:
-            return file.read(_TOKEN_LIMIT).removesuffix("\n").removesuffix("\r")
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
+        with open(opened, "rb") as file:
+            content = file.read(_TOKEN_LIMIT)
+    except FileNotFoundError:
+        raise TokenError(f"{path}: no such file; write the room's token into it") from None
+    except PermissionError:
+        who = f"user {os.geteuid()}"
+        raise TokenError(f"{path}: {who} may not read it; chown it to the agent's user") from None
     except OSError as error:
-        raise TokenError(f"token_file {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TokenError(f"token_file {path}: expected ASCII") from None
+        raise TokenError(f"{path}: {error.strerror}; expected a file with a token") from None
+    return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
 
 
 def checked_token(token: str, source: str) -> str:
     """Return the token. Raises TokenError where it cannot be one."""
     if not token:
-        raise TokenError(f"{source}: empty")
+        raise TokenError(f"{source}: empty; expected the room's token")
     if not re.fullmatch(r"[!-~]+", token):
-        raise TokenError(f"{source}: a token has no spaces, control or non-ASCII characters")
+        raise TokenError(
+            f"{source}: expected one token, without spaces, control or non-ASCII characters"
+        )
     return token
 
 
@@ -138,7 +149,7 @@ def _url(section: Section) -> str | None:
         return None
     parts = _host_of(value)
     if parts is None:
-        section.problem("url", f"expected http:// or https:// and a host, got {value!r}")
+        section.problem("url", _no_url(value))
         return None
     if parts.username or parts.password or parts.query or parts.fragment:
         section.problem("url", "expected no user, password, ? or # in it")
@@ -154,6 +165,11 @@ def _host_of(value: str) -> SplitResult | None:
     except ValueError:
         return None
     return parts if is_url and value.isprintable() and " " not in value else None
+
+
+def _no_url(value: str) -> str:
+    got = "" if "@" in value else f", got {value!r}"  # before an @ may stand a password
+    return f"expected http:// or https:// and a host{got}"
 
 
 def _room(section: Section) -> str | None:
@@ -176,15 +192,14 @@ def _token(section: Section) -> Token | None:
         section.problem("token_file", "required: a file that holds the token (or token_env: NAME)")
         return None
     if len(given) > 1:
-        section.problem(given[1], f"expected one token, got {' and '.join(given)}")
+        section.problem(given[1], f"expected one token, got {' and '.join(given)}; keep one")
         return None
     name = given[0]
-    value = section.text(name, "a token" if name == "token" else "a name")
+    if name == "token":
+        return _inline_token(section)
+    value = section.text(name, "a name")
     if value is None:
         return None
-    if name == "token":
-        section.warn("token", "readable by all who can read this file; token_file keeps it apart")
-        return Token(inline=value)
     if name == "token_env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
             section.problem(name, f"expected the name of an environment variable, got {value!r}")
@@ -193,7 +208,33 @@ def _token(section: Section) -> Token | None:
     if not os.path.isabs(value):
         section.problem(name, f"expected an absolute path, got {value!r}")
         return None
+    for fault in _token_faults(value):
+        section.warn(name, fault)
     return Token(file=value)
+
+
+def _inline_token(section: Section) -> Token | None:
+    value = section.text("token", "a token", is_secret=True)
+    if value is None:
+        return None
+    try:
+        checked_token(value, "this")
+    except TokenError as error:
+        section.problem("token", str(error))
+        return None
+    section.warn("token", "all who can read this file can read it; keep it apart in a token_file")
+    return Token(inline=value)
+
+
+def _token_faults(path: str) -> Iterator[str]:
+    """Say what is wrong with a token's file now; it can be mended without an edit."""
+    try:
+        checked_token(_read_token(path), path)
+    except TokenError as error:
+        yield str(error)
+    with contextlib.suppress(OSError):  # told already
+        if os.stat(path).st_mode & stat.S_IROTH:
+            yield f"{path}: every user of this host can read it; chmod 600 it"
 
 
 def _verify(section: Section) -> bool | str:
@@ -204,21 +245,25 @@ def _verify(section: Section) -> bool | str:
         return True
     if flag(node) is False:
         section.warn(
-            "verify", "certificates are not checked: anybody in between can read the token"
+            "verify",
+            "certificates are not checked, so that anybody in between can read the token; "
+            "use a CA file",
         )
         return False
     value = section.text("verify", "true, false or a CA file")
     if value is not None and not os.path.isabs(value):
         section.problem(
-            "verify", f"expected true, false or the absolute path of a CA file: {value!r}"
+            "verify", f"expected true, false or the absolute path of a CA file, got {value!r}"
         )
+    elif value is not None and not os.path.exists(value):
+        section.warn("verify", f"{value}: no such file; expected a CA file")
     return value or True
 
 
 def _proxy(section: Section) -> str | None:
     value = section.text("proxy", "a proxy, as in http://proxy.example.com:3128")
     if value is not None and _host_of(value) is None:
-        section.problem("proxy", f"expected http:// or https:// and a host, got {value!r}")
+        section.problem("proxy", _no_url(value))
     return value
 
 

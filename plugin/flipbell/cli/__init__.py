@@ -32,6 +32,11 @@ _MODULES = {
     "demo": "demo",
 }
 
+_PLACES = {
+    "state": "where the state is (default: FLIPBELL_STATE, or its place)",
+    "config": "where the channels are configured (default: FLIPBELL_CONFIG, or its place)",
+}
+
 
 class CommandError(Exception):
     """A command cannot be carried out; the message says why and what to do."""
@@ -50,10 +55,8 @@ def main(arguments: Sequence[str]) -> int:
     from flipbell.relay import fill_standard_descriptors
 
     fill_standard_descriptors()  # an agent may have closed stdin
-    options = _parser(arguments[:1]).parse_args(arguments)
-    command: Command = options.command
     try:
-        return command(options)
+        return _carry_out(arguments)
     except CommandError as error:
         print(f"flipbell: {error}", file=sys.stderr)
         return USAGE
@@ -72,6 +75,15 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE
     except KeyboardInterrupt:
         return 130
+
+
+def _carry_out(arguments: Sequence[str]) -> int:
+    try:
+        options = _parser(arguments[:1]).parse_args(arguments)
+        command: Command = options.command
+        return command(options)
+    finally:
+        sys.stdout.flush()  # here, where a closed pipe is handled
 
 
 def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
@@ -98,21 +110,16 @@ def add_command(
     *,
     summary: str,
     example: str,
+    places: str = "state config",
 ) -> argparse.ArgumentParser:
-    """Add a command with its example and the options that every command has."""
+    """Add a command with its example and the options that say where things are."""
     parser = commands.add_parser(
         name,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: {example}",
     )
-    parser.add_argument(
-        "--state", metavar="DIR", help="where the state is (default: FLIPBELL_STATE, or its place)"
-    )
-    parser.add_argument(
-        "--config",
-        metavar="DIR",
-        help="where the channels are configured (default: FLIPBELL_CONFIG, or its place)",
-    )
+    for place in places.split():
+        parser.add_argument(f"--{place}", metavar="DIR", help=_PLACES[place])
     parser.set_defaults(command=command)
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,13 +12,17 @@ from typing import TYPE_CHECKING
 from flipbell import log, look, places, state, summon
 from flipbell.cli import CommandError, add_command
 from flipbell.ledger import LedgerError
+from flipbell.log import escaped
 
 if TYPE_CHECKING:
     import argparse
+    import threading
+    from collections.abc import Iterator
 
     from flipbell.courier import Courier
 
 _LOOK = 0.1  # seconds
+_TELL = 0.5  # seconds between words on the progress
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -114,14 +119,46 @@ def flush(options: argparse.Namespace) -> int:
         courier = _courier(directory, options.config, lock)
         _stop_after(courier, options.timeout)
         try:
-            is_empty = courier.flush()
+            with progress(directory, options.config):
+                is_empty = courier.flush()
         except LedgerError as error:
             raise CommandError(str(error)) from None
     else:
-        is_empty = _wait_for_other(directory, options)
+        with progress(directory, options.config):
+            is_empty = _wait_for_other(directory, options)
     if not is_empty:
         print("flipbell: something is still undelivered; see flipbell status", file=sys.stderr)
     return 0 if is_empty else 1
+
+
+@contextlib.contextmanager
+def progress(directory: str, config: str | None) -> Iterator[None]:
+    """Tell a terminal how much is left, once it takes longer than a moment."""
+    import threading
+
+    if not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+    teller = threading.Thread(target=_tell, args=(directory, config, over))
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def _tell(directory: str, config: str | None, over: threading.Event) -> None:
+    has_told = False
+    while not over.wait(_TELL):
+        seen = look.survey(directory, config)
+        parts = [f"{view.waiting} for {view.state.name}" for view in seen.waiting]
+        left = ", ".join(parts) or "results to be taken"
+        print(f"\r\033[Kwaiting: {escaped(left)}", end="", file=sys.stderr, flush=True)
+        has_told = True
+    if has_told:
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _stop_after(courier: Courier, seconds: float) -> None:

@@ -46,6 +46,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         command,
         summary="show a check that flips and a room that hears of it, all on this machine",
         example="flipbell demo",
+        places="",
     )
 
 

@@ -34,6 +34,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         command,
         summary="show what happened, and what was sent",
         example="flipbell history --host 'web-*' --since 2h",
+        places="state",
     )
     parser.add_argument("--host", metavar="GLOB", default="*", help="only these hosts")
     parser.add_argument("--check", metavar="GLOB", default="*", help="only these checks")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flipbell.cli import CommandError, add_command
+from flipbell.cli.shipped import shipped
 from flipbell.cli.tables import table
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         command,
         summary="list the drop-in hooks, print one ready to paste, or write it",
         example="flipbell hooks mackerel-agent",
+        places="",
     )
     parser.add_argument("agent", nargs="?")
     parser.add_argument("--install", metavar="DIR", help="write the files there; never overwrites")
@@ -32,7 +34,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def command(options: argparse.Namespace) -> int:
     """List, print or write drop-ins."""
-    folders = {folder.name: folder for folder in sorted(_home().iterdir()) if folder.is_dir()}
+    found = sorted(shipped("hooks").iterdir())
+    folders = {folder.name: folder for folder in found if folder.is_dir()}
     if options.agent is None:
         print(table([(name, _about(folder)) for name, folder in folders.items()]))
         return 0
@@ -48,17 +51,6 @@ def command(options: argparse.Namespace) -> int:
     else:
         print("\n".join(files.values()), end="")
     return 0
-
-
-def _home() -> Path:
-    """Return where the hooks are: of the checkout that is installed editable, or as installed."""
-    checkout = Path(__file__).parents[3] / "hooks"
-    if (checkout / "README.md").is_file():
-        return checkout
-    installed = Path(sysconfig.get_path("data")) / "share" / "flipbell" / "hooks"
-    if not installed.is_dir():
-        raise CommandError(f"the hooks are not at {installed}; install flipbell from its wheel")
-    return installed
 
 
 def _about(folder: Path) -> str:

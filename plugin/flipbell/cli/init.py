@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import pwd
+import re
 import sys
+import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flipbell import places, state
 from flipbell.channels.hipchat import TokenError, checked_token
 from flipbell.cli import CommandError, add_command
+from flipbell.cli.shipped import shipped
 from flipbell.config import load
 from flipbell.extensions import Extensions
 
@@ -18,11 +23,12 @@ if TYPE_CHECKING:
     import argparse
 
 _TEMPLATE = """\
+# yaml-language-server: $schema={schema}
 # A channel of flipbell. After an edit: flipbell check-config
 channels:
   {name}:
     url: {url}
-    room: "{room}"
+    room: {room}
     token_file: {token}
     notify:            # which statuses ring; all are sent
       ok: false
@@ -58,19 +64,43 @@ def command(options: argparse.Namespace) -> int:
     for path in (channel, token):
         if os.path.lexists(path):
             raise CommandError(f"{path} exists; nothing was written")
+    content = _channel_file(options, token, channel)
     secret = _secret(options.token_from)
-    content = _TEMPLATE.format(
-        name=options.channel, url=options.url, room=options.room.replace('"', '\\"'), token=token
-    )
     _directory(config, owner, 0o755)
     _file(token, f"{secret}\n", owner, 0o600)
     _file(channel, content, owner, 0o644)
     _directory(directory, owner, 0o700)
-    problems = load(config, Extensions.load().channel_types()).errors
-    for problem in problems:
-        print(problem)
     print(f"next: flipbell check-config --online --config {config}")
-    return 1 if problems else 0
+    return 0
+
+
+def _channel_file(options: argparse.Namespace, token: str, path: str) -> str:
+    """Return the channel's file. Raises CommandError where it would have a problem."""
+    content = _TEMPLATE.format(
+        schema=shipped("conf.d/schema.json"),
+        name=_scalar(options.channel),
+        url=_scalar(options.url),
+        room=_scalar(options.room),
+        token=_scalar(token),
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        with open(f"{directory}/channel.yaml", "w", encoding="utf-8") as file:
+            file.write(content)
+        errors = load(directory, Extensions.load().channel_types()).errors
+    if options.channel.startswith("."):
+        raise CommandError("--channel: expected a name that does not begin with a dot")
+    if errors:
+        said = "\n".join(str(replace(error, file=path)) for error in errors)
+        raise CommandError(f"nothing was written, for this would be wrong:\n{said}")
+    return content
+
+
+def _scalar(text: str) -> str:
+    """Return a text as YAML, in quotes unless it is sure to be read as it is."""
+    is_plain = re.fullmatch(r"https?://[\w./:-]+|/[\w./-]+|\d{1,9}|[a-z]{4,}", text)
+    is_word = text in ("true", "false", "null")
+    is_octal = text.startswith("0")
+    return text if is_plain and not is_word and not is_octal else json.dumps(text)
 
 
 def _owner(user: str | None) -> pwd.struct_passwd:

@@ -57,6 +57,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "config": seen.config,
         "fine": seen.is_fine,
         "faults": list(seen.faults),
+        "notes": list(seen.notes),
         "problems": [str(problem) for problem in seen.problems],
         "courier": seen.is_courier_alive,
         "untaken": seen.untaken,
@@ -106,6 +107,7 @@ def _as_text(seen: look.Survey) -> str:
     ]
     parts += [f"broken: {fault}" for fault in seen.faults]
     parts += [str(problem) for problem in seen.problems]
+    parts += [f"note: {note}" for note in seen.notes]
     if seen.failing:
         parts.append(_failing(seen))
     if seen.channels:
