@@ -20,6 +20,7 @@ tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
 SHARED = [
     *("hooks/README.md", "hooks/pluggy/flipbell_hook.py", "hooks/mackerel-agent/flipbell.conf"),
     *("hooks/mackerel-agent/README.md", "hooks/systemd/flipbell.service", "conf.d/example.yaml"),
+    "conf.d/schema.json",
 ]
 
 
@@ -52,7 +53,14 @@ def test_the_sdist_has_everything_to_build_and_test(built: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
 
-    assert {*SHARED, "LICENSE", "README.md", "CHANGELOG.md", "tests/conftest.py"} <= names
+    assert {
+        *SHARED,
+        "LICENSE",
+        "README.md",
+        "README.ja.md",
+        "CHANGELOG.md",
+        "tests/conftest.py",
+    } <= names
     assert {"pyproject.toml", "plugin/flipbell/model.py"} <= names
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,86 +15,60 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ROOT, Site, unmeasured
+from conftest import ROOT, unmeasured
+from document import Shell, assert_shown, blocks, commands, is_for_root
 from flipbell import config
 from flipbell.channels.hipchat import HipChat
+from hipchat_room import TOKEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from conftest import Site
+    from hipchat_room import HipChatRoom
+
 README = ROOT / "README.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-MARK = "\x01"
+PLACEHOLDER = "https://hipchat.example.com"  # everybody writes their own server there
+AGENT_CHAPTERS = ["mackerel-agent", "Nagios and Icinga"]
+ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PLUGINS = Path("/usr/lib/nagios/plugins")
+# A machine on which nobody has installed anything yet: what the chapters write to is empty, or a
+# copy, for as long as this shell lives.
+CLEAN_MACHINE = """
+set -e
+for home in /opt /var/lib /usr/local/bin; do
+    clean=$SCRATCH$home
+    mkdir -p "$clean"
+    for entry in "$home"/*; do
+        if [ -d "$entry" ]; then
+            mkdir "$clean/${entry##*/}"
+            mount --bind "$entry" "$clean/${entry##*/}"
+        elif [ -e "$entry" ]; then
+            cp -a "$entry" "$clean"
+        fi
+    done
+    mount --rbind "$clean" "$home"
+done
+cp -a /etc "$SCRATCH/etc"
+mount --bind "$SCRATCH/etc" /etc
+id nagios >/dev/null 2>&1 || useradd --system --no-create-home nagios 2>/dev/null
+mkdir -p /etc/mackerel-agent/conf.d
+set +e
+exec bash
+"""
 
 
-def blocks(file: Path) -> list[tuple[str, str]]:
-    """Return each block's language and content."""
-    text = file.read_text(encoding="utf-8")
-    found = BLOCK.findall(text)
-    assert text.count("```") == 2 * len(found), f"a block of {file} has no language, or no end"
-    return found
-
-
-def commands(block: str) -> list[tuple[str, str]]:
-    """Return each command of a console block with the output that it shows."""
-    _, *parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
-    return [(part.partition("\n")[0], part.partition("\n")[2]) for part in parts]
-
-
-def assert_shown(shown: str, got: str) -> None:
-    """See that the output is as shown, where `...` stands for anything."""
-    pattern = re.escape(shown).replace(re.escape("..."), "(?:.|\n)*?")
-    assert re.fullmatch(pattern, got), f"shown:\n{shown}\ngot:\n{got}"
-
-
-class Session:
-    """A shell in a directory of its own, in which the blocks follow one another."""
-
-    def __init__(self, directory: Path, environ: dict[str, str]) -> None:
-        self.directory = directory
-        self._process = subprocess.Popen(
-            ["bash"],
-            cwd=directory,
-            env=environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-
-    def close(self) -> None:
-        """End the shell."""
-        self._process.communicate(timeout=60)
-
-    def run(self, command: str) -> str:
-        """Return what a command prints."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\nlast=$?; printf '{MARK}'; (exit $last)\n")
-        self._process.stdin.flush()
-        output = ""
-        while not output.endswith(MARK):
-            char = self._process.stdout.read(1)
-            assert char, f"the shell ended in {command!r}: {output}"
-            output += char
-        return output[:-1]
-
-    def take(self, language: str, content: str) -> None:
-        """Run a console block, or write a file that names itself in its first line."""
-        if language == "console":
-            for command, shown in commands(content):
-                assert_shown(shown, self.run(command))
-            return
-        name = re.match(r"# (\S+)\n", content)
-        assert name, f"a {language} block does not say which file it is"
-        file = Path(self.run("pwd").strip()) / name[1]
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(content, encoding="utf-8")
+def _shell(
+    command: list[str], directory: Path, environ: dict[str, str], room: HipChatRoom
+) -> Iterator[Shell]:
+    shell = Shell(command, directory, environ, {PLACEHOLDER: room.url}, TOKEN)
+    yield shell
+    shell.close()
 
 
 @pytest.fixture
-def session(site: Site) -> Iterator[Session]:
-    """A session of a new user, with flipbell on the path and nothing configured."""
+def user(site: Site, hipchat_room: HipChatRoom) -> Iterator[Shell]:
+    """The shell of a new user, with flipbell on the path and nothing configured."""
     environ = {key: value for key, value in site.environ.items() if not key.startswith("FLIPBELL_")}
     scripts = sysconfig.get_path("scripts")
     environ.update(HOME=str(site.base), PATH=f"{scripts}:{environ['PATH']}")
@@ -101,19 +76,64 @@ def session(site: Site) -> Iterator[Session]:
     checkout.mkdir()
     (checkout / ".venv").symlink_to(sys.prefix)
     site.state = site.base / "flipbell" / "state"  # so that its courier is ended with the test
-    opened = Session(checkout, environ)
-    yield opened
-    opened.close()
+    yield from _shell(["bash"], checkout, environ, hipchat_room)
+
+
+@pytest.fixture
+def root(checkout: Path, tmp_path: Path, hipchat_room: HipChatRoom) -> Iterator[Shell]:
+    """Root's shell on a clean machine, in a checkout."""
+    isolated = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if os.geteuid() != 0 or subprocess.run([*isolated, "true"], check=False).returncode:
+        pytest.skip("only root can have a machine of its own, and only where unshare works")
+    if not PLUGINS.is_dir():
+        pytest.skip("monitoring-plugins-basic is not installed")
+    environ = {"PATH": ROOTS_PATH, "HOME": str(tmp_path), "LANG": "C.UTF-8", "PIP_QUIET": "3"}
+    environ["SCRATCH"] = str(tmp_path)
+    yield from _shell([*isolated, "bash", "-c", CLEAN_MACHINE], checkout, environ, hipchat_room)
 
 
 def _is_install(content: str) -> bool:
-    return "python3 -m venv" in content
+    return content.startswith("$ python3 -m venv")
 
 
-def test_the_story_of_the_readme(session: Session) -> None:
+def test_the_story_of_the_readme(user: Shell) -> None:
     for language, content in blocks(README):
-        if not _is_install(content):
-            session.take(language, content)
+        is_elsewhere = is_for_root(content) or _is_install(content)
+        if language in ("yaml", "python") or (language == "console" and not is_elsewhere):
+            user.take(language, content)
+
+
+@pytest.mark.parametrize("chapter", AGENT_CHAPTERS)
+def test_the_chapters_for_agents_on_a_clean_machine(
+    root: Shell, hipchat_room: HipChatRoom, chapter: str
+) -> None:
+    for section in ("Install for an agent", chapter, "Upgrade, uninstall, backup"):
+        definitions = []
+        for language, content in blocks(README, section):
+            if language == "console":
+                assert is_for_root(content)
+                root.take(language, content)
+            else:
+                definitions.append((language, content))
+        for language, content in definitions:
+            _try_definition(root, language, content)
+    assert hipchat_room.statuses == ["CRITICAL"]  # what the chapter tries, once
+
+
+def _try_definition(root: Shell, language: str, content: str) -> None:
+    """Run what an agent's definition says, as the agent would."""
+    if language == "nagios":
+        line = re.findall(r"command_line +(.*)", content)[0]
+    else:
+        words = re.findall(r'"([^"]*)"', re.findall(r"command = (.*)", content)[0])
+        line = " ".join(f"'{word}'" for word in words).replace("'/check", "'$USER1$/check")
+        line += " -w 20% -c 10% -p /"  # as the imported command has them
+    macros = {"$HOSTNAME$": "web-01", "$SERVICEDESC$": "disk", "$USER1$": str(PLUGINS)}
+    macros |= {"$host.name$": "web-01", "$service.name$": "disk"}
+    for macro, value in macros.items():
+        line = line.replace(macro, value)
+    script = shlex.quote(line)
+    assert root.run(f"runuser -u nagios -- sh -c {script}").startswith("DISK ")
 
 
 @pytest.fixture(scope="module")
@@ -164,21 +184,21 @@ def _plain_python() -> str:
 
 
 @pytest.mark.parametrize("agent", ["mackerel-agent", "pluggy", "systemd"])
-def test_the_blocks_of_the_hooks(session: Session, agent: str) -> None:
-    session.run("export FLIPBELL_STATE=$PWD/state FLIPBELL_CONFIG=$PWD/conf.d")
+def test_the_blocks_of_the_hooks(user: Shell, agent: str) -> None:
+    user.run("export FLIPBELL_STATE=$PWD/state FLIPBELL_CONFIG=$PWD/conf.d")
     for language, content in blocks(ROOT / "hooks" / agent / "README.md"):
         if language == "console":
-            session.take(language, content)
+            user.take(language, content)
         else:
             assert language == "python"
-            (session.directory / "block.py").write_text(content)
-            assert session.run("python block.py") == ""
+            (user.directory / "block.py").write_text(content)
+            assert user.run("python block.py") == ""
 
 
 def test_the_example_configuration_is_without_problem() -> None:
     loaded = config.load(str(ROOT / "conf.d"), {"hipchat": HipChat()})
 
-    assert loaded.problems == ()
+    assert [problem for problem in loaded.problems if "no such file" not in problem.message] == []
     assert sorted(loaded.channels) == ["developers", "ops"]
 
 
@@ -203,3 +223,10 @@ def test_every_key_is_in_the_reference_and_in_the_example() -> None:
 def test_nothing_in_the_project_names_the_machine_it_was_made_on() -> None:
     for file in [README, *ROOT.glob("hooks/**/*.*"), *ROOT.glob("conf.d/*")]:
         assert not re.search(r"(^|[^\w.])/(work|root)/", file.read_text(encoding="utf-8"))
+
+
+def test_the_japanese_quick_start_shows_what_the_readme_shows() -> None:
+    shown = blocks(ROOT / "README.ja.md")
+
+    assert len(shown) >= 5
+    assert [block for block in shown if block not in blocks(README)] == []

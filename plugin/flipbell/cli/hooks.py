@@ -60,11 +60,19 @@ def _about(folder: Path) -> str:
 
 def _filled_in(text: str) -> str:
     """Write the whole path of this flipbell, for an agent's PATH is short."""
-    launcher = os.path.join(sysconfig.get_path("scripts"), "flipbell")
+    launcher = _launcher()
     for placeholder in _PLACEHOLDERS:
         path = f'"{launcher}"' if placeholder.startswith('"') else launcher
         text = text.replace(placeholder, path)
     return text
+
+
+def _launcher() -> str:
+    """Return flipbell's path as it was called: a link to it stays the same after an upgrade."""
+    launcher = os.path.join(sysconfig.get_path("scripts"), "flipbell")
+    called = os.path.abspath(sys.argv[0])
+    is_link = os.path.exists(called) and os.path.realpath(called) == os.path.realpath(launcher)
+    return called if is_link else launcher
 
 
 def _install(directory: Path, files: dict[str, str]) -> None:

@@ -97,8 +97,8 @@ def _channel_file(options: argparse.Namespace, token: str, path: str) -> str:
 
 def _scalar(text: str) -> str:
     """Return a text as YAML, in quotes unless it is sure to be read as it is."""
-    is_plain = re.fullmatch(r"https?://[\w./:-]+|/[\w./-]+|\d{1,9}|[a-z]{4,}", text)
-    is_word = text in ("true", "false", "null")
+    is_plain = re.fullmatch(r"https?://[\w./:-]+|/[\w./ -]+\w|\d{1,9}|[a-z]{3,}", text)
+    is_word = text in ("true", "false", "null", "yes", "off")
     is_octal = text.startswith("0")
     return text if is_plain and not is_word and not is_octal else json.dumps(text)
 
