@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,35 @@ if TYPE_CHECKING:
 
 FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let CI insist on what a developer's machine may lack."""
+    parser.addoption("--require-tools", action="store_true", help="fail where a tool is missing")
+
+
+@pytest.fixture(scope="session")
+def tool(request: pytest.FixtureRequest) -> Callable[[str], str]:
+    """Find a program; skip the test where there is none, unless all are required."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None and request.config.getoption("--require-tools"):
+            pytest.fail(f"{name} is not installed, and --require-tools was given")
+        return path or pytest.skip(f"{name} is not installed")
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel and the sdist, built without asking an index."""
+    if not (ROOT / "pyproject.toml").exists():
+        pytest.skip("this is no checkout")
+    target = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return target
 
 
 @pytest.fixture(scope="session")

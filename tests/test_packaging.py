@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
@@ -22,17 +20,6 @@ SHARED = [
     *("hooks/mackerel-agent/README.md", "hooks/systemd/flipbell.service", "conf.d/example.yaml"),
     "conf.d/schema.json",
 ]
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel and the sdist, built without asking an index."""
-    if not (ROOT / "pyproject.toml").exists():
-        pytest.skip("this is no checkout")
-    target = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(target), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return target
 
 
 def test_the_wheel_has_package_hooks_and_configuration(built: Path) -> None:
