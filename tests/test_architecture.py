@@ -24,7 +24,9 @@ LAYERS = [
     {"memory", "routing", "message", "retry", "agents", "channels"},
     {"agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.nagios"},
     {"channels.hipchat", "extensions"},
-    {"_channel", "ledger"},
+    {"_channel", "_database", "digest"},
+    {"outbox"},
+    {"ledger"},
     {"config", "binding"},
     {"rooms"},
     {"turns"},
@@ -35,7 +37,8 @@ LAYERS = [
 ]
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
 FRONTS = {"run", "memory", "recorder", "cli.report", "cli.stream"}
-BEHIND_THE_SPOOL = {"ledger", "config", "rooms", "routing", "turns", "courier", "channels.hipchat"}
+BEHIND_THE_SPOOL = {"_database", "outbox", "ledger", "config", "rooms", "routing", "turns"}
+BEHIND_THE_SPOOL |= {"courier", "channels.hipchat"}
 
 
 def _modules() -> dict[str, Path]:

@@ -32,9 +32,9 @@ def test_no_write_is_missed_however_fast_it_follows(tmp_path: Path) -> None:
     file = tmp_path / "ops.yaml"
     file.write_text(CHANNEL.format(room=1))
     rooms = _rooms(tmp_path)
-    for room in (2, 3, 4) * 10:  # always the same size, mostly in one tick
+    for number in (2, 3, 4) * 10:  # always the same size, mostly in one tick
         rooms.refresh()
-        file.write_text(CHANNEL.format(room=room))
+        file.write_text(CHANNEL.format(room=number))
 
     def room() -> str:
         rooms.refresh()

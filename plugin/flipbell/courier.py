@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import log, spool, state
+from flipbell._database import is_broken, is_suspicious, last_set_aside, set_aside
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flipbell.extensions import Extensions
-    from flipbell.model import Transition
-    from flipbell.turns import Job
+    from flipbell.turns import Job, Settled
 
 FLUSH = b"!"  # the byte on the wake FIFO that asks to try everything now
 _ROTATE_AT = 1 << 18  # bytes
@@ -36,6 +36,7 @@ _LOOK = 2.0  # seconds between looks at the configuration while something is und
 _REST = 60.0  # seconds that a courier sleeps at most
 _EDITED = 0.1  # seconds between looks at a configuration that is being edited
 _AFTER_ERROR = 2.0
+_PRUNE_EVERY = 3600.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
 _PATIENCE = 180.0  # seconds that one request may take, whatever the channel's own limit
@@ -159,7 +160,7 @@ class Courier:
         except (sqlite3.Error, OSError) as error:  # a full or failing disk: what is recorded waits
             self._complain(f"state directory {self._directory}: {error}")
             self._reopen()
-            return _AFTER_ERROR
+            return 0.0 if self._is_reset(error) else _AFTER_ERROR
         self._complain("")
         return pause
 
@@ -174,6 +175,22 @@ class Courier:
         if self._ledger is not None:
             self._ledger.close()
         self._ledger = None
+
+    def _is_reset(self, error: Exception) -> bool:
+        """Set a ledger aside that is found to be broken, and return whether it was."""
+        if not is_suspicious(error) or not is_broken(self._directory):
+            return False
+        aside = set_aside(self._directory, self._clock())
+        log.error(f"the ledger is broken, and was set aside as {aside}: the state was reset")
+        return True
+
+    def _note_reset(self, ledger: Ledger) -> None:
+        """Tell the rooms of a reset, also where a courier died before it could."""
+        aside = last_set_aside(self._directory)
+        if aside is not None and aside != ledger.setting("reset"):
+            end = spool.end(self._directory)[1]
+            where = (spool.begin(self._directory), end)
+            ledger.note_reset(os.uname().nodename, aside, where, self._clock())
 
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
@@ -194,9 +211,9 @@ class Courier:
         ours = {(job.channel, job.transition.id) for job in jobs}
         for delivery in ledger.interrupted():
             if (delivery.channel, delivery.transition) not in ours:
-                transition, now = ledger.transition_of(delivery), self._clock()
-                became = self._turns.settle(delivery.channel, transition, _INTERRUPTED, now)
-                self._report(delivery.channel, transition, became)
+                transition, now = ledger.transition(delivery.transition), self._clock()
+                settled = self._turns.settle(delivery.channel, transition, _INTERRUPTED, now)
+                self._report(delivery.channel, settled)
 
     def _work(self, ledger: Ledger) -> float:
         """Settle what was answered, take what was recorded, send what can be sent."""
@@ -208,6 +225,7 @@ class Courier:
         with ledger.transaction():
             if not self._registered:
                 self._rooms.register(ledger)
+                self._note_reset(ledger)
             if self._impatient:
                 ledger.forget_back_off()
             settled = [(job, self._settle(job, outcome, now)) for job, outcome in self._unsettled]
@@ -217,7 +235,7 @@ class Courier:
         self._registered, self._impatient = True, False
         self._unsettled.clear()
         for job, became in settled:
-            self._report(job.channel, job.transition, became)
+            self._report(job.channel, became)
         for job in jobs:
             self._send(job)
         return 0.0 if lines else self._pause(now)
@@ -239,19 +257,20 @@ class Courier:
         del self._under_way[job.channel]
         self._unsettled.append((job, outcome))
 
-    def _settle(self, job: Job, outcome: Outcome, now: float) -> Stage:
-        became = self._turns.settle(job.channel, job.transition, outcome, now)
-        if became.is_told:
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> Settled:
+        settled = self._turns.settle(job.channel, job.transition, outcome, now)
+        if settled.stage.is_told:
             self._failed.discard(job.channel)
         else:
             self._failed.add(job.channel)
         if outcome.reason:
-            log.warning(f"channel {job.channel}: {became.value}: {outcome.reason}")
-        return became
+            log.warning(f"channel {job.channel}: {settled.stage.value}: {outcome.reason}")
+        return settled
 
-    def _report(self, channel: str, transition: Transition, became: Stage) -> None:
-        if became is not Stage.WAITING:
-            self._extensions.delivered(transition, channel, became.value)
+    def _report(self, channel: str, settled: Settled) -> None:
+        if settled.stage is not Stage.WAITING:
+            for transition in settled.transitions:
+                self._extensions.delivered(transition, channel, settled.stage.value)
 
     def _take(self, ledger: Ledger, lines: list[bytes], now: float) -> None:
         if self._reader.missed:
@@ -290,6 +309,7 @@ class Courier:
         position = spool.rotate(self._directory, self._reader, _ROTATE_AT)
         if position != self._reader.position:
             self._reader = spool.Reader(self._directory, position)
+        self._prune(now)
         next_at = self._turns.next_at(self._busy(), now)
         pauses = [_REST if not self._undelivered() else _LOOK]
         if next_at is not None:
@@ -297,6 +317,17 @@ class Courier:
         if not self._rooms.is_at_rest:
             pauses.append(_EDITED)
         return min(pauses)
+
+    def _prune(self, now: float) -> None:
+        """Drop old history, once in a while, as there is time."""
+        ledger = self._ledger
+        assert ledger is not None, "the courier is at work"
+        if 0 <= now - (ledger.setting("pruned") or 0) < _PRUNE_EVERY:
+            return
+        names = [each.name for each in ledger.channels() if self._rooms.concerns(each.name)]
+        with ledger.transaction():
+            if not ledger.prune(now, names):
+                ledger.set("pruned", now)
 
     def _sleep(self, pause: float) -> None:
         events = select.poll()  # not select(), which cannot see the descriptors of a large agent
@@ -323,7 +354,7 @@ class Courier:
                 now = self._clock()
                 settled = [(job, self._settle(job, out, now)) for job, out in self._unsettled]
             for job, became in settled:
-                self._report(job.channel, job.transition, became)
+                self._report(job.channel, became)
         except (sqlite3.Error, OSError) as error:
             self._complain(f"state directory {self._directory}: {error}")
 

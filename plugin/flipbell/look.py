@@ -16,8 +16,8 @@ from flipbell.turns import Turns
 
 if TYPE_CHECKING:
     from flipbell._yaml import Problem
-    from flipbell.ledger import ChannelState
     from flipbell.model import Status
+    from flipbell.outbox import ChannelState
 
 _LOW_DISK = 1 << 16  # bytes
 

@@ -33,6 +33,7 @@ _HTML = "<b>$status</b>: $check on $host$history$output"
 _TEXT = "$status: $check on $host$history$output"
 _JOINERS = "\u200d\u200c"  # emoji and some scripts are written with them
 TEST = "(test) "
+LATE_LETTER = "(late: it was given up, and is sent once more) "
 REPEAT = "(repeat: an earlier try may have arrived) "
 
 
@@ -61,7 +62,7 @@ def render(transition: Transition, channel: Channel, *, now: float, mark: str = 
         message = _fill(transition, channel, lines, now, mark)
     if length(message) > LIMIT or not message.strip():  # a template of one's own can do either
         plain = f"{transition.status.name}: {transition.check} on {transition.host}"
-        message = _escape(cut(visible(plain), LIMIT // _LONGEST_ESCAPE), channel)
+        message = escape(cut(visible(plain), LIMIT // _LONGEST_ESCAPE), channel)
     return message
 
 
@@ -73,7 +74,7 @@ def _fill(transition: Transition, channel: Channel, lines: str, now: float, mark
         "previous": transition.previous.name if transition.previous else "",
         "duration": _lasted(transition),
         "output": lines,
-        "time": _clock(transition.occurred_at),
+        "time": clock(transition.occurred_at),
         "channel": channel.name,
     }
     template = channel.message
@@ -81,10 +82,10 @@ def _fill(transition: Transition, channel: Channel, lines: str, now: float, mark
         template = _HTML if channel.format == "html" else _TEXT
         fields["history"] = _history(transition, now)
         fields["output"] = f"\n{lines}" if lines else ""
-    escaped = {name: _escape(value, channel) for name, value in fields.items()}
+    escaped = {name: escape(value, channel) for name, value in fields.items()}
     mention = channel.mention.get(transition.status, "")
     head = f"{mention} " if mention else ""
-    return head + _escape(mark, channel) + string.Template(template).safe_substitute(escaped)
+    return head + escape(mark, channel) + string.Template(template).safe_substitute(escaped)
 
 
 def _history(transition: Transition, now: float) -> str:
@@ -94,7 +95,7 @@ def _history(transition: Transition, now: float) -> str:
         lasted = _lasted(transition)
         said.append(f"was {transition.previous.name}" + (f" for {lasted}" if lasted else ""))
     if now - transition.occurred_at > LATE:
-        said.append(f"at {_clock(transition.occurred_at)}")
+        said.append(f"at {clock(transition.occurred_at)}")
     return f" ({', '.join(said)})" if said else ""
 
 
@@ -115,7 +116,14 @@ def duration(seconds: float) -> str:
     return " ".join(parts[:2])
 
 
-def _clock(epoch: float) -> str:
+def name_of(transition: Transition) -> str:
+    """Return how people call the check that a transition is of."""
+    check, host = (cut(visible(name), _NAME_LIMIT) for name in (transition.check, transition.host))
+    return f"{check} on {host}"
+
+
+def clock(epoch: float) -> str:
+    """Return a time as people read it."""
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epoch))
 
 
@@ -148,7 +156,8 @@ def length(text: str) -> int:
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def _escape(value: str, channel: Channel) -> str:
+def escape(value: str, channel: Channel) -> str:
+    """Return text as the channel's format shows it, with nothing in it at work."""
     if channel.format == "html":
         return html.escape(value).replace("\n", "<br>")
     return value.replace("@", "@\u200b")  # output must not ping @all

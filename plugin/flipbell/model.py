@@ -83,6 +83,14 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
+class Kind(enum.IntEnum):
+    """What a transition is about."""
+
+    PLAIN = 0
+    NOTICE = 1
+    REPLAYED = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """A check's status changed: what rooms are told of, and what the history keeps.
@@ -100,6 +108,17 @@ class Transition:
     output: str
     occurred_at: float
     previous_since: float | None = None
+    kind: Kind = Kind.PLAIN
+
+    @property
+    def is_notice(self) -> bool:
+        """Whether it is about flipbell itself."""
+        return self.kind is Kind.NOTICE
+
+    @property
+    def is_replayed(self) -> bool:
+        """Whether rooms may have been told of it before the state was reset."""
+        return self.kind is Kind.REPLAYED
 
     @property
     def ends_incident(self) -> bool:

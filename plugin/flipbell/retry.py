@@ -43,19 +43,19 @@ def follow(
     """Say what follows from an outcome.
 
     *unknown* counts the earlier tries of this message whose outcome is unknown, *failures* the
-    channel's failures in a row, *tried_for* the seconds since the message's first try; *chance*
-    is from 0 to 1.
+    channel's failures in a row, *tried_for* the seconds of trying to deliver the message;
+    *chance* is from 0 to 1.
     """
     verdict = outcome.verdict
+    closed_for = min(outcome.retry_after, MAX_CLOSED)
     if verdict is Verdict.DELIVERED:
-        return Step(Stage.DELIVERED)
+        return Step(Stage.DELIVERED, closed_for=closed_for)
     if verdict is Verdict.REFUSED:
         return Step(Stage.DEAD)
     if verdict is Verdict.UNKNOWN and unknown + 1 >= UNKNOWN_LIMIT:
         return Step(Stage.PERHAPS)
     if tried_for > GIVE_UP_AFTER:
         return Step(Stage.DEAD)
-    closed_for = min(outcome.retry_after, MAX_CLOSED)
     if verdict is Verdict.PAUSE:
         delay = _back_off(_FIRST_PAUSE, _PAUSE_CAP, failures, chance)
         return Step(Stage.WAITING, delay, closed_for, paused=True)

@@ -27,6 +27,8 @@ class Reason(enum.Enum):
     ALREADY_TOLD = "the room was told of this status already"
     NO_PROBLEM_TOLD = "the room was told of no problem"
     VETOED = "an extension vetoed it"
+    NOTICE = "it is about flipbell itself"
+    ONCE_MORE = "somebody asked for it once more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ def decide(transition: Transition, channel: Channel, told: Status | None) -> Dec
     *told* is the status that the room was last told of in this incident; None where it was told
     of nothing since all was well.
     """
+    if transition.is_notice:
+        return Decision(send=True, notify=False, reason=Reason.NOTICE)
     reason = _why_not(transition, channel, told)
     if reason is not None:
         return Decision(send=False, notify=False, reason=reason)
@@ -87,6 +91,6 @@ def told_after(transition: Transition, told: Status | None, *, delivered: bool) 
     An OK ends the incident for every room, whether it was wanted, vetoed or sent. What was not
     delivered leaves what was told as it was.
     """
-    if transition.ends_incident:
+    if transition.ends_incident or transition.is_notice:
         return None
     return transition.status if delivered else told

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 START: Position = ("", 0)
 FORGET = 9  # in the place of a status: the check is to be forgotten
+REVIVE = 8  # in its place: a dead letter (channel, transition) is to be sent once more
 OUTPUT_LIMIT = 4096  # bytes kept of a check's output
 NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 _MAGIC = b"flipbell-spool 1 "
@@ -142,6 +143,19 @@ def _read_header(spool: int) -> tuple[str, Position, int]:
     if newline and first.startswith(_MAGIC) and len(words) == _FIELDS and words[4].isdecimal():
         return words[2], (words[3], int(words[4])), len(first) + 1
     return f"damaged-{os.fstat(spool).st_ino}", START, 0
+
+
+def begin(directory: str) -> Position:
+    """Return where the spool's lines begin; START where there is none."""
+    try:
+        spool = state.open_existing(directory, state.SPOOL)
+    except FileNotFoundError:
+        return START
+    try:
+        name, _, offset = _read_header(spool)
+        return name, offset
+    finally:
+        os.close(spool)
 
 
 def end(directory: str) -> Position:

@@ -343,7 +343,7 @@ def judge(
 ) -> Outcome:
     """Say what an answer means."""
     if status == success:
-        return Outcome(Verdict.DELIVERED)
+        return Outcome(Verdict.DELIVERED, retry_after=retry_after(headers, now))
     reason = f"HTTP {status}{_said(content)}"
     if status in _BUSY:
         return Outcome(Verdict.RETRY, reason, retry_after(headers, now))

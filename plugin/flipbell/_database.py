@@ -1,0 +1,228 @@
+"""The SQLite file behind the ledger: how it is opened, migrated, and set aside when it is broken.
+
+A rollback journal with synchronous=EXTRA: a commit is on disk when it returns, and the versions
+of SQLite that are in use can corrupt a write-ahead log that several processes write.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from flipbell import state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from typing_extensions import Self
+
+_APPLICATION = 0x666C6970  # "flip"
+_BUSY_SECONDS = 10.0
+_FILES = ("", "-journal", "-wal", "-shm")
+
+# Each script takes a ledger from one version to the next; a new one goes through all of them.
+_SCRIPTS = (
+    """
+CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE checks (
+    host TEXT NOT NULL, name TEXT NOT NULL, status INTEGER NOT NULL,
+    since REAL NOT NULL,                    -- when it took this status
+    PRIMARY KEY (host, name)
+) WITHOUT ROWID;
+CREATE TABLE transitions (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL, name TEXT NOT NULL,
+    previous INTEGER,                       -- NULL on first sight
+    status INTEGER NOT NULL, output TEXT NOT NULL,
+    occurred_at REAL NOT NULL, previous_since REAL
+);
+CREATE TABLE channels (
+    name TEXT PRIMARY KEY,
+    cursor INTEGER NOT NULL,                -- the last transition whose turn has ended
+    next_try REAL NOT NULL DEFAULT 0,       -- our own back-off
+    closed_until REAL NOT NULL DEFAULT 0,   -- what the server asked for
+    failures INTEGER NOT NULL DEFAULT 0,    -- in a row
+    paused INTEGER NOT NULL DEFAULT 0,
+    last_error TEXT, last_error_at REAL, last_success_at REAL
+) WITHOUT ROWID;
+CREATE TABLE unread (                       -- files that could not be read, and since when
+    path TEXT PRIMARY KEY, cursor INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE told (
+    channel TEXT NOT NULL, host TEXT NOT NULL, name TEXT NOT NULL, status INTEGER NOT NULL,
+    PRIMARY KEY (channel, host, name)
+) WITHOUT ROWID;
+CREATE TABLE deliveries (
+    channel TEXT NOT NULL, transition INTEGER NOT NULL,
+    state TEXT NOT NULL,                    -- a Stage
+    notify INTEGER NOT NULL, reason TEXT NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0, unknown INTEGER NOT NULL DEFAULT 0,
+    first_try REAL NOT NULL, last_try REAL NOT NULL, error TEXT,
+    PRIMARY KEY (channel, transition)
+) WITHOUT ROWID;
+CREATE TABLE requests (room TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX requests_by_room ON requests (room, at);
+""",
+    """
+-- a Kind
+ALTER TABLE transitions ADD COLUMN kind INTEGER NOT NULL DEFAULT 0;
+-- the first transition of the digest that it is part of
+ALTER TABLE deliveries ADD COLUMN digest INTEGER;
+-- a dead letter that is sent once more
+ALTER TABLE deliveries ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
+-- seconds of trying
+ALTER TABLE deliveries ADD COLUMN tried_for REAL NOT NULL DEFAULT 0;
+CREATE INDEX deliveries_open ON deliveries (state, channel, transition)
+    WHERE state IN ('sending', 'waiting', 'dead');
+CREATE TABLE rooms (                        -- what a server asked for, for all channels of a room
+    name TEXT PRIMARY KEY, closed_until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE counters (
+    channel TEXT NOT NULL, name TEXT NOT NULL, value INTEGER NOT NULL,
+    PRIMARY KEY (channel, name)
+) WITHOUT ROWID;
+""",
+)
+VERSION = len(_SCRIPTS)
+
+
+class LedgerError(Exception):
+    """The ledger cannot be used; the message says why and what to do."""
+
+
+class Database:
+    """An open ledger file. Errors of SQLite itself are raised as they are."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    @classmethod
+    def open(cls, directory: str) -> Self:
+        """Open for writing; the caller holds the courier's lock. Raises LedgerError."""
+        os.close(state.open_private(directory, state.LEDGER, os.O_RDWR))
+        connection = sqlite3.connect(
+            f"{directory}/{state.LEDGER}", timeout=_BUSY_SECONDS, isolation_level=None
+        )
+        ledger = cls(connection)
+        try:
+            connection.execute("PRAGMA journal_mode=PERSIST")
+            connection.execute("PRAGMA synchronous=EXTRA")
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("PRAGMA secure_delete=ON")
+            ledger._migrate()
+        except BaseException:
+            connection.close()
+            raise
+        return ledger
+
+    @classmethod
+    def view(cls, directory: str) -> Self | None:
+        """Open for reading; None where nothing was recorded yet."""
+        path = f"{directory}/{state.LEDGER}"
+        if not os.path.exists(path) or os.path.getsize(path) == 0:
+            return None
+        return cls(_read_only(path))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _migrate(self) -> None:
+        with self.transaction():
+            (version,) = self._one("PRAGMA user_version")
+            if version > VERSION:
+                raise LedgerError(
+                    f"the ledger has version {version}, this flipbell reads {VERSION}; "
+                    "upgrade flipbell"
+                )
+            if version == VERSION:
+                return
+            for script in _SCRIPTS[version:]:
+                for statement in script.split(";\n"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id={_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """See the ledger as it is at one moment, whatever the courier writes meanwhile."""
+        self._db.execute("BEGIN")
+        try:
+            self._one("SELECT count(*) FROM setting")  # only a first read takes the lock
+            yield
+        finally:
+            self._db.execute("ROLLBACK")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Commit what is done inside, or nothing of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _one(self, statement: str, values: Iterable[Any] = ()) -> Any:  # noqa: ANN401  a row
+        return self._db.execute(statement, tuple(values)).fetchone()
+
+    def setting(self, name: str) -> Any:  # noqa: ANN401  text or number, as it was put
+        """Return a setting, None where it was never made."""
+        row = self._one("SELECT value FROM setting WHERE name = ?", [name])
+        return row[0] if row else None
+
+    def set(self, name: str, value: str | float) -> None:
+        """Make or change a setting."""
+        self._db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+
+def _read_only(path: str) -> sqlite3.Connection:
+    quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+    return sqlite3.connect(
+        f"file:{quoted}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+    )
+
+
+def is_suspicious(error: Exception) -> bool:
+    """Return whether an error may mean that the file itself is broken."""
+    said = str(error)
+    return isinstance(error, sqlite3.DatabaseError) and (
+        "malformed" in said or "not a database" in said or "no such table" in said
+    )
+
+
+def is_broken(directory: str) -> bool:
+    """Return whether SQLite finds the ledger broken when it looks at all of it."""
+    try:
+        with closing(_read_only(f"{directory}/{state.LEDGER}")) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchone()
+            connection.execute("SELECT count(*) FROM setting")
+    except sqlite3.DatabaseError as error:
+        return is_suspicious(error)
+    return bool(found[0] != "ok")
+
+
+def last_set_aside(directory: str) -> str | None:
+    """Return the newest ledger that was set aside, if any."""
+    begin = f"{state.LEDGER}.broken-"
+    found = [
+        name
+        for name in os.listdir(directory)
+        if name.startswith(begin) and name.removeprefix(begin).isdecimal()
+    ]
+    return max(found, default=None)
+
+
+def set_aside(directory: str, now: float) -> str:
+    """Move a broken ledger out of the way; return its new path. The caller holds the lock."""
+    path = f"{directory}/{state.LEDGER}"
+    aside = f"{path}.broken-{int(now)}"
+    for suffix in reversed(_FILES):  # the journal goes with the file that it belongs to
+        if os.path.lexists(path + suffix):
+            os.rename(path + suffix, aside + suffix)
+    state.sync_directory(directory)
+    return aside

@@ -1,0 +1,394 @@
+"""The outbox: how far each channel has come in the transitions, and what became of each message.
+
+What a room was told, what is being sent, what waits, and what was given up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flipbell._database import Database
+from flipbell.model import Kind, Stage, Status, Transition, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from flipbell.model import Outcome
+    from flipbell.retry import Step
+
+_RATE_WINDOW = 60.0  # seconds
+_LONGEST_WAIT = 3600.0  # seconds between two tries that count as trying: a clock may have jumped
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """How far a channel has come, and how its room has answered; times are epoch seconds."""
+
+    name: str
+    cursor: int
+    next_try: float
+    failures: int
+    paused: bool
+    last_error: str | None
+    last_error_at: float | None
+    last_success_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What was tried so far of a message.
+
+    *unknown* counts the tries whose outcome is unknown, *tried_for* the seconds of trying;
+    *digest* is the first transition of the digest that it is part of; a *late* one is a dead
+    letter that is sent once more.
+    """
+
+    channel: str
+    transition: int
+    unknown: int
+    tried_for: float
+    digest: int | None
+    is_late: bool
+    is_sending: bool
+
+
+_DELIVERY = "channel, transition, unknown, tried_for, digest, late, state = 'sending'"
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up: what it tells, to which channel, when it was tried, and why."""
+
+    channel: str
+    transition: Transition
+    last_try: float
+    error: str
+
+
+class Outbox(Database):
+    """What the channels have to say and have said."""
+
+    def last_transition(self) -> int:
+        """Return the newest transition's number, 0 where there is none."""
+        return int(self._one("SELECT coalesce(max(id), 0) FROM transitions")[0])
+
+    # Channels
+
+    def channel(self, name: str) -> ChannelState | None:
+        """Return a channel's state."""
+        row = self._one("SELECT * FROM channels WHERE name = ?", [name])
+        return None if row is None else _channel_state(row)
+
+    def channels(self) -> list[ChannelState]:
+        """Return every channel that was ever configured."""
+        rows = self._db.execute("SELECT * FROM channels ORDER BY name")
+        return [_channel_state(row) for row in rows]
+
+    def register(self, name: str, cursor: int) -> None:
+        """Let a channel that is new start after a transition."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO channels (name, cursor) VALUES (?, ?)", (name, cursor)
+        )
+
+    def unread(self) -> dict[str, int]:
+        """Return the files that could not be read, each with the transition since when."""
+        return dict(self._db.execute("SELECT path, cursor FROM unread"))
+
+    def set_unread(self, path: str, cursor: int) -> None:
+        """Remember from where on the channels of an unreadable file have missed their turn."""
+        self._db.execute("INSERT OR IGNORE INTO unread VALUES (?, ?)", (path, cursor))
+
+    def clear_unread(self, path: str) -> None:
+        """Forget a file that can be read again, or is gone."""
+        self._db.execute("DELETE FROM unread WHERE path = ?", (path,))
+
+    def forget_back_off(self) -> None:
+        """Let every channel be tried now, unless its server asked to be left alone."""
+        self._db.execute("UPDATE channels SET next_try = 0")
+
+    def succeed(self, channel: str, now: float) -> None:
+        """Write down that a channel's room has answered."""
+        self._db.execute(
+            "UPDATE channels SET next_try = 0, failures = 0, paused = 0,"
+            " last_error = NULL, last_error_at = NULL, last_success_at = ? WHERE name = ?",
+            (now, channel),
+        )
+
+    def fail(self, channel: str, error: str, step: Step, now: float) -> None:
+        """Write down that a channel's room could not be told, and when to try again."""
+        self._db.execute(
+            "UPDATE channels SET next_try = ?, failures = failures + 1,"
+            " paused = ?, last_error = ?, last_error_at = ? WHERE name = ?",
+            (now + step.delay, step.paused, _storable(error), now, channel),
+        )
+
+    def close_room(self, room: str, until: float) -> None:
+        """Write down that a server asked to be left alone, whatever channel it asked."""
+        self._db.execute("INSERT OR REPLACE INTO rooms VALUES (?, ?)", (room, until))
+
+    def room_closed_until(self, room: str) -> float:
+        """Return until when a room's server asked to be left alone; 0 where it did not."""
+        row = self._one("SELECT closed_until FROM rooms WHERE name = ?", [room])
+        return 0.0 if row is None else float(row[0])
+
+    # The queue of a channel
+
+    def head(self, channel: ChannelState) -> Transition | None:
+        """Return the transition whose turn it is in a channel."""
+        return next(iter(self.queue(channel, 1)), None)
+
+    def queue(self, channel: ChannelState, limit: int = -1) -> list[Transition]:
+        """Return what a channel has yet to look at, the oldest first; *limit* -1 is all."""
+        rows = self._db.execute(
+            "SELECT * FROM transitions WHERE id > ? ORDER BY id LIMIT ?", (channel.cursor, limit)
+        )
+        return [transition_from(row) for row in rows]
+
+    def waiting_for(self, channel: ChannelState, of: Transition) -> list[Transition]:
+        """Return the transitions of a check that a channel has yet to look at."""
+        rows = self._db.execute(
+            "SELECT * FROM transitions WHERE id > ? AND host = ? AND name = ? ORDER BY id",
+            (channel.cursor, of.host, of.check),
+        )
+        return [transition_from(row) for row in rows]
+
+    def oldest_waiting(self, channel: ChannelState) -> float | None:
+        """Return when the oldest change that a channel has yet to look at occurred."""
+        head = self.head(channel)
+        return None if head is None else head.occurred_at
+
+    def waiting(self, channel: ChannelState) -> int:
+        """Return how many transitions a channel has yet to look at."""
+        return int(self._one("SELECT count(*) FROM transitions WHERE id > ?", [channel.cursor])[0])
+
+    def told(self, channel: str, transition: Transition) -> Status | None:
+        """Return what a room was last told of a check in this incident."""
+        row = self._one(
+            "SELECT status FROM told WHERE channel = ? AND host = ? AND name = ?",
+            (channel, transition.host, transition.check),
+        )
+        return None if row is None else Status(row[0])
+
+    def end_turn(self, channel: str, transition: Transition, told: Status | None) -> None:
+        """Go on to the next transition, remembering what the room was told of this check."""
+        key = (channel, transition.host, transition.check)
+        if told is None:
+            self._db.execute("DELETE FROM told WHERE channel = ? AND host = ? AND name = ?", key)
+        else:
+            self._db.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", (*key, told.value))
+        self._db.execute("UPDATE channels SET cursor = ? WHERE name = ?", (transition.id, channel))
+
+    # Deliveries
+
+    def transition(self, number: int) -> Transition:
+        """Return a transition that a delivery tells."""
+        return transition_from(self._one("SELECT * FROM transitions WHERE id = ?", [number]))
+
+    def delivery(self, channel: str, transition: int) -> Delivery | None:
+        """Return what was tried so far of a message."""
+        row = self._one(
+            f"SELECT {_DELIVERY} FROM deliveries WHERE channel = ? AND transition = ?",  # noqa: S608
+            (channel, transition),
+        )
+        return None if row is None else _delivery(row)
+
+    def in_digest(self, channel: str, digest: int) -> list[Delivery]:
+        """Return the open parts of a digest, the oldest first."""
+        rows = self._db.execute(
+            f"SELECT {_DELIVERY} FROM deliveries"  # noqa: S608
+            " WHERE state IN ('sending', 'waiting') AND channel = ? AND digest = ?"
+            " ORDER BY transition",
+            (channel, digest),
+        )
+        return [_delivery(row) for row in rows]
+
+    def begin_try(
+        self,
+        channel: str,
+        transition: int,
+        *,
+        notify: bool,
+        reason: str,
+        digest: int | None,
+        now: float,
+    ) -> None:
+        """Mark a message as being sent, so that a crash in the middle is recognised."""
+        self._db.execute(
+            "INSERT INTO deliveries (channel, transition, state, notify, reason, tries, first_try,"
+            " last_try, digest) VALUES (:channel, :transition, 'sending', :notify, :reason, 1,"
+            " :now, :now, :digest)"
+            " ON CONFLICT DO UPDATE SET state = 'sending', tries = tries + 1,"
+            " tried_for = tried_for + max(0, min(:now - last_try, :longest)), last_try = :now,"
+            " notify = :notify, reason = :reason, digest = :digest",
+            {
+                "channel": channel,
+                "transition": transition,
+                "notify": notify,
+                "reason": reason,
+                "now": now,
+                "digest": digest,
+                "longest": _LONGEST_WAIT,
+            },
+        )
+
+    def count_request(self, room: str, now: float) -> None:
+        """Write down that a room is asked for something now."""
+        self._db.execute("INSERT INTO requests VALUES (?, ?)", (room, now))
+        self._db.execute("DELETE FROM requests WHERE at < ?", (now - _RATE_WINDOW,))
+
+    def end_try(self, delivery: Delivery, stage: Stage, outcome: Outcome) -> None:
+        """Write down how a try ended."""
+        is_unknown = outcome.verdict is Verdict.UNKNOWN
+        self._db.execute(
+            "UPDATE deliveries SET state = ?, error = ?, unknown = unknown + ?"
+            " WHERE channel = ? AND transition = ?",
+            (
+                stage.value,
+                _storable(outcome.reason) or None,
+                is_unknown,
+                delivery.channel,
+                delivery.transition,
+            ),
+        )
+
+    def drop(self, channel: str, transition: int) -> None:
+        """Write down that a message that was tried is no longer wanted."""
+        self._db.execute(
+            "UPDATE deliveries SET state = 'dropped', digest = NULL"
+            " WHERE channel = ? AND transition = ?",
+            (channel, transition),
+        )
+
+    def veto(self, channel: str, transition: int, reason: str, now: float) -> None:
+        """Write down why an extension kept a room from hearing of something."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO deliveries (channel, transition, state, notify, reason,"
+            " first_try, last_try, error) VALUES (?, ?, 'vetoed', 0, '', ?, ?, ?)",
+            (channel, transition, now, now, _storable(reason)),
+        )
+
+    def interrupted(self) -> list[Delivery]:
+        """Return the messages in the middle of whose sending a courier died.
+
+        Of a digest, its first part stands for all.
+        """
+        rows = self._db.execute(
+            f"SELECT {_DELIVERY} FROM deliveries"  # noqa: S608
+            " WHERE state = 'sending' AND (digest IS NULL OR late OR transition ="
+            " (SELECT min(transition) FROM deliveries AS part WHERE part.state = 'sending'"
+            " AND part.channel = deliveries.channel AND part.digest = deliveries.digest))"
+        )
+        return [_delivery(row) for row in rows]
+
+    def free_slots(self, room: str, per_minute: int, now: float) -> int:
+        """Return how many requests a room may get now without getting more than its share."""
+        (sent,) = self._one(
+            "SELECT count(*) FROM requests WHERE room = ? AND at > ? AND at <= ?",
+            (room, now - _RATE_WINDOW, now),
+        )
+        return max(0, per_minute - int(sent))
+
+    def room_free_at(self, room: str, per_minute: int, now: float) -> float:
+        """Return when a room may be told next, so that it never gets more than its share."""
+        if per_minute == 0:
+            return now
+        row = self._one(
+            "SELECT at FROM requests WHERE room = ? AND at > ? AND at <= ?"
+            " ORDER BY at DESC LIMIT 1 OFFSET ?",
+            (room, now - _RATE_WINDOW, now, per_minute - 1),
+        )
+        return now if row is None else float(row[0]) + _RATE_WINDOW
+
+    # Dead letters
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """Return every message that was given up, the oldest first."""
+        rows = self._db.execute(
+            "SELECT d.channel, d.last_try, d.error, t.* FROM deliveries d"
+            " JOIN transitions t ON t.id = d.transition"
+            " WHERE d.state = 'dead' ORDER BY d.transition, d.channel"
+        )
+        return [
+            DeadLetter(channel, transition_from(row), last_try, error or "")
+            for channel, last_try, error, *row in rows
+        ]
+
+    def count_dead(self, channel: str) -> int:
+        """Return how many messages to a channel were given up."""
+        (count,) = self._one(
+            "SELECT count(*) FROM deliveries WHERE state = 'dead' AND channel = ?", [channel]
+        )
+        return int(count)
+
+    def revive(self, channel: str, transition: int) -> None:
+        """Let a dead letter be sent once more: a new message, which moves nothing else."""
+        self._db.execute(
+            "UPDATE deliveries SET state = 'waiting', late = 1, tried_for = 0, unknown = 0,"
+            " digest = NULL WHERE channel = ? AND transition = ? AND state = 'dead'",
+            (channel, transition),
+        )
+
+    def next_late(self, channel: str) -> Delivery | None:
+        """Return the oldest dead letter of a channel that is to be sent once more."""
+        row = self._one(
+            f"SELECT {_DELIVERY} FROM deliveries"  # noqa: S608
+            " WHERE state = 'waiting' AND channel = ? AND late ORDER BY transition LIMIT 1",
+            [channel],
+        )
+        return None if row is None else _delivery(row)
+
+    def with_late_letters(self) -> set[str]:
+        """Return the channels that have dead letters to send once more."""
+        rows = self._db.execute(
+            "SELECT DISTINCT channel FROM deliveries WHERE state IN ('waiting', 'sending') AND late"
+        )
+        return {name for (name,) in rows}
+
+    # Figures
+
+    def count(self, channel: str, name: str, by: int = 1) -> None:
+        """Add to one of a channel's counters, which outlive the history."""
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            (channel, name, by),
+        )
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        """Return every counter by channel and name."""
+        rows: Iterable[tuple[str, str, int]] = self._db.execute(
+            "SELECT channel, name, value FROM counters ORDER BY channel, name"
+        )
+        return {(channel, name): value for channel, name, value in rows}
+
+
+def _storable(text: str) -> str:
+    """Return text without lone surrogates, which SQLite refuses; a server may send any."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def transition_from(row: Iterable[Any]) -> Transition:
+    """Return the transition that a row of its table holds."""
+    number, host, check, previous, status, output, occurred_at, since, kind = row
+    return Transition(
+        id=number,
+        host=host,
+        check=check,
+        previous=None if previous is None else Status(previous),
+        status=Status(status),
+        output=output,
+        occurred_at=occurred_at,
+        previous_since=since,
+        kind=Kind(kind),
+    )
+
+
+def _channel_state(row: tuple[Any, ...]) -> ChannelState:
+    name, cursor, next_try, _, failures, paused, *rest = row
+    return ChannelState(name, cursor, next_try, failures, bool(paused), *rest)
+
+
+def _delivery(row: tuple[Any, ...]) -> Delivery:
+    channel, transition, unknown, tried_for, digest, late, is_sending = row
+    return Delivery(channel, transition, unknown, tried_for, digest, bool(late), bool(is_sending))
