@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import flipbell
-from conftest import FLIPBELL, Process
+from conftest import FLIPBELL, Process, as_nobody
 from flipbell.cli.tables import table
 from hipchat_room import Answer
 
@@ -123,7 +123,7 @@ def test_a_closed_pipe_is_quiet(site: Site, command: str) -> None:
     ) as process:
         os.close(writing)
         assert process.communicate(timeout=20)[1] == b""
-        assert process.returncode == 0
+        assert process.returncode in (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -224,3 +224,157 @@ def test_a_table_is_aligned_and_cannot_be_forged() -> None:
 def test_flush_of_nothing(site: Site) -> None:
     assert site.flipbell("flush").returncode == 0
     assert not site.state.exists()
+
+
+@pytest.mark.parametrize("way", ["option", "environment", "service"])
+def test_a_relative_configuration_is_found_wherever_the_courier_works(
+    site: Site, hipchat_room: HipChatRoom, way: str
+) -> None:
+    site.channel(hipchat_room.url)
+    site.environ["FLIPBELL_CONFIG"] = "conf.d"
+    options = []
+    if way == "option":
+        del site.environ["FLIPBELL_CONFIG"]
+        options = ["--config", "conf.d"]
+    if way == "service":
+        site.environ["FLIPBELL_COURIER"] = "off"
+    result = ["--host", "h", "--check", "c", "--status", "2", "--output", "o"]
+
+    site.flipbell("report", *options, *result, cwd=site.base)
+
+    if way == "service":
+        with Process([FLIPBELL, "courier"], env=site.environ, cwd=site.base):
+            hipchat_room.wait_for(1)
+    assert [heard.status for heard in hipchat_room.wait_for(1)] == ["CRITICAL"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "flush --timeout inf",
+        "flush --timeout -1",
+        "flush --timeout nan",
+        "status --plugin --limit nan",
+        "history --limit 0",
+        "hooks --install /tmp",
+        "hooks systemd --install /nonexistent",
+        "forget nosuch check",
+        "dead retry",
+        "dead retry 7",
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_line(site: Site, command: str) -> None:
+    done = site.flipbell(*command.split())
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert b"Errno" not in done.stderr
+
+
+def test_any_text_is_shown_in_any_locale(site: Site) -> None:
+    (site.config / "a.yaml").write_text("channels: {é: {url: 1, match: [3]}}", encoding="utf-8")
+    site.environ["PYTHONIOENCODING"] = "ascii"
+
+    done = site.flipbell("check-config")
+
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert b"channels.\\xe9.match[0]: expected {host: \\u2026" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["status", "--version", "check-config"])
+def test_a_closed_stdout_is_quiet(site: Site, command: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {FLIPBELL} {command} >&-"],
+        env=site.environ,
+        check=False,
+        capture_output=True,
+    )
+
+    assert done.stderr == b""
+
+
+def test_a_closed_pipe_does_not_make_a_broken_configuration_a_good_one(site: Site) -> None:
+    (site.config / "a.yaml").write_text("[")
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    with Process([FLIPBELL, "check-config"], env=site.environ, stdout=writing) as process:
+        os.close(writing)
+        assert process.wait(20) == 1
+
+
+def test_another_user_is_refused_instead_of_told_that_there_is_nothing(site: Site) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.run("disk", 2)
+    site.flipbell("flush")
+
+    for command in (["history"], ["explain", "web-01", "disk", "OK"], ["dead", "list"]):
+        done = as_nobody(site, *command)
+        assert (done.returncode, done.stdout) == (2, b"")
+        assert b"belongs to user 0, and this is user 65534" in done.stderr
+
+
+def test_flush_says_at_once_that_it_cannot_use_the_state(site: Site) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.run("disk", 2)
+    (site.state / "ledger").mkdir()
+
+    done = site.flipbell("flush")
+
+    assert done.returncode == 2
+    assert b"mend it, or move the directory aside" in done.stderr
+
+
+def test_dead_letters_are_listed_and_sent_once_more(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    hipchat_room.answers = [Answer(400), Answer(400)]
+    for check in ("disk", "load"):
+        site.run(check, 2)
+    site.run("disk", 0)  # nobody was told of the problem
+    site.deliver()
+
+    shown = site.flipbell("dead", "list")
+    assert shown.returncode == 1
+    assert [line.split("  ")[0] for line in shown.stdout.decode().splitlines()] == ["1", "2"]
+    assert json.loads(site.flipbell("dead", "list", "--json").stdout.splitlines()[0])["id"] == 1
+    assert site.flipbell("dead", "retry", "2").returncode == 0
+    site.deliver()
+
+    (heard,) = hipchat_room.heard
+    assert str(heard.body["message"]).startswith("(late: it was given up, and is sent once more) ")
+    assert site.status()["channels"][0]["dead"] == 1
+    site.run("load", 0)  # what is sent once more moves nothing
+    assert site.flipbell("dead", "retry", "--all").stderr.startswith(b"one message will be sent")
+    site.deliver()
+    assert len(hipchat_room.heard) == 2
+    assert site.flipbell("dead", "list").returncode == 0
+
+
+def test_metrics_are_in_the_format_of_prometheus(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.channel(hipchat_room.url, "b c", match=[{"host": "none"}])
+    hipchat_room.answers = [Answer(204), Answer(400), Answer(503)]
+    for check in ("disk", "load", "net"):
+        site.run(check, 2)
+    site.flipbell("flush")
+
+    done = site.flipbell("status", "--format", "prometheus")
+
+    lines = done.stdout.decode().splitlines()
+    samples = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert samples['flipbell_notifications_total{channel="ops",outcome="delivered"}'] == "1"
+    assert samples['flipbell_notifications_total{channel="ops",outcome="dead"}'] == "1"
+    assert samples['flipbell_notification_requests_total{channel="ops"}'] == "3"
+    failed = 'flipbell_notification_requests_failed_total{channel="ops",reason="retry"}'
+    assert samples[failed] == "1"
+    assert samples['flipbell_changes_waiting{channel="ops"}'] == "1"
+    assert samples['flipbell_changes_waiting{channel="b c"}'] == "0"
+    assert samples["flipbell_checks_failing"] == "3"
+    assert float(samples['flipbell_last_success_timestamp_seconds{channel="ops"}']) > 1e9
+    names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
+    assert len(names) == len(set(names))
+    assert {name.partition("{")[0] for name in samples} <= set(names)

@@ -248,6 +248,35 @@ def test_defaults_twice(tmp_path: Path) -> None:
     assert found == ["b.yaml:1:11: defaults: given before, in a.yaml; remove one of them"]
 
 
+def test_unknown_keys_of_defaults_are_found_whatever_else_is_wrong(tmp_path: Path) -> None:
+    found = _problems(tmp_path, "defaults: {rooom: 1}\nchannels: {ops: {url: 3}}")
+
+    assert found[0] == "a.yaml:1:12: defaults.rooom: unknown key, did you mean 'room'?"
+    assert len(found) == 4
+    assert len(_problems(tmp_path, "defaults: {rooom: 1}")) == 1
+
+
+def test_a_file_in_the_place_of_the_directory(tmp_path: Path) -> None:
+    _load(tmp_path, "channels: {}")
+
+    (problem,) = config.load(f"{tmp_path}/a.yaml", {}).problems
+
+    assert problem.message == "not a directory; name the one that holds the files with --config"
+
+
+def test_a_huge_key_is_not_shown_whole(tmp_path: Path) -> None:
+    (problem,) = _problems(tmp_path, f"? {'x' * 100_000}\n: 1\n")
+
+    assert len(problem) < 400
+
+
+@pytest.mark.parametrize("keys", ["token_file: s3c7e7", "token_env: 9s3c7e7", "token_env: s-3c7e7"])
+def test_a_token_in_the_wrong_place_is_not_shown(tmp_path: Path, keys: str) -> None:
+    (problem,) = _problems(tmp_path, CHANNEL.format(keys))
+
+    assert "3c7e7" not in problem
+
+
 def test_other_files_are_left_alone(tmp_path: Path) -> None:
     for name in ("ops.yaml~", ".ops.yaml", "#ops.yaml#", "README"):
         (tmp_path / name).write_text("[")
@@ -268,7 +297,7 @@ def test_a_directory_in_the_place_of_a_file(tmp_path: Path) -> None:
 def test_a_fifo_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "ops.yaml")
 
-    assert _problems(tmp_path) == []  # as empty as the FIFO is
+    assert _problems(tmp_path) == ["ops.yaml: no regular file; mend or remove it"]
 
 
 def test_a_link_to_nowhere(tmp_path: Path) -> None:

@@ -395,7 +395,7 @@ def test_a_ledger_that_cannot_be_opened_keeps_the_lines(
     thread = threading.Thread(target=courier.run, kwargs={"stay": False})
     thread.start()
 
-    until(lambda: courier._complaint)
+    until(lambda: courier.complaint)
     (quiet.state / "ledger").rmdir()
     thread.join(20)
 

@@ -328,3 +328,10 @@ def test_no_token_in_any_representation() -> None:
     settings = HipChatSettings("http://h", "r", Token(inline=TOKEN))
 
     assert TOKEN not in repr(settings) + settings.endpoint
+
+
+def test_a_token_that_was_given_as_a_variables_name_is_not_shown(hipchat_room: HipChatRoom) -> None:
+    outcome = _sender(hipchat_room.url, token=Token(variable="aBcDeF0123s3c7e7")).send(NOTE)
+
+    assert "s3c7e7" not in outcome.reason
+    assert "the variable that token_env names: not set" in outcome.reason

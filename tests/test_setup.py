@@ -10,13 +10,13 @@ import stat
 import subprocess
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import FLIPBELL, Process, open_to_all
+from conftest import FLIPBELL, Process, as_nobody, open_to_all
 from flipbell import state
 from flipbell.channels.hipchat import HipChatSettings
 from flipbell.cli.status import as_plugin
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from hipchat_room import HipChatRoom
 
 
-def _init(site: Site, url: str, *more: str) -> subprocess.CompletedProcess[bytes]:
+def _init(site: Site, url: str, *more: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     arguments = ["--url", url, "--room", "Ops Room", "--token-from", str(site.token), *more]
-    return site.flipbell("init", *arguments)
+    return site.flipbell("init", *arguments, **options)
 
 
 def test_init_makes_what_a_first_notification_needs(site: Site, hipchat_room: HipChatRoom) -> None:
@@ -71,7 +71,7 @@ def test_init_never_overwrites(site: Site) -> None:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("", "the token: empty"), ("two words", "without spaces"), (None, "No such")],
+    [("", "the token: empty"), ("two words", "without spaces"), (None, "no such")],
 )
 def test_init_refuses_what_is_no_token(site: Site, content: str | None, said: str) -> None:
     site.token.unlink()
@@ -106,7 +106,7 @@ def test_init_writes_any_room_so_that_it_is_read_as_it_is(site: Site, room: str)
         ("--url", "hipchat.example.com", "ops.yaml:5:10: channels.ops.url: expected http:// or"),
         ("--room", "..", "channels.ops.room: expected a Room API ID"),
         ("--channel", "x/../../ops", "channels.x/../../ops: expected a name of letters"),
-        ("--channel", ".ops", "does not begin with a dot"),
+        ("--channel", ".ops", "begins with no dot"),
     ],
 )
 def test_init_writes_nothing_that_would_be_wrong(
@@ -122,6 +122,42 @@ def test_init_writes_nothing_that_would_be_wrong(
 
 def test_init_for_nobody_there_is(site: Site) -> None:
     assert b"no such user" in _init(site, "http://h", "--user", "no such user").stderr
+
+
+def test_init_without_a_terminal_says_what_to_do(site: Site) -> None:
+    arguments = ["--url", "https://h", "--room", "1"]
+
+    done = site.flipbell("init", *arguments, start_new_session=True)
+
+    assert done.returncode == 2
+    assert done.stderr == b"flipbell: no terminal to ask for the token; use --token-from FILE\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0])
+def test_init_makes_what_the_agents_user_can_reach(site: Site, umask: int) -> None:
+    open_to_all(site)
+    site.environ["FLIPBELL_CONFIG"] = str(site.base / "etc" / "flipbell" / "conf.d")
+    site.environ["FLIPBELL_STATE"] = str(site.base / "var" / "lib" / "flipbell")
+
+    assert _init(site, "http://127.0.0.1:1", "--user", "nobody", umask=umask).returncode == 0
+
+    assert as_nobody(site, "check-config").returncode == 0
+    assert as_nobody(site, "status").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
+@pytest.mark.parametrize(("place", "said"), [("conf.d", "cannot enter it"), ("state", "chown -R")])
+def test_init_refuses_before_it_writes(site: Site, place: str, said: str) -> None:
+    open_to_all(site)
+    (site.base / place).mkdir(exist_ok=True)
+    (site.base / place).chmod(0o700)
+
+    done = _init(site, "http://127.0.0.1:1", "--user", "nobody")
+
+    assert done.returncode == 2
+    assert said in done.stderr.decode()
+    assert [*site.config.iterdir()] == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")

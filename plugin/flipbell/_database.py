@@ -119,7 +119,11 @@ class Database:
 
     @classmethod
     def view(cls, directory: str) -> Self | None:
-        """Open for reading; None where nothing was recorded yet."""
+        """Open for reading; None where nothing was recorded yet. Raises StateError."""
+        try:
+            state.check_private(directory, os.stat(directory))
+        except FileNotFoundError:
+            return None
         path = f"{directory}/{state.LEDGER}"
         if not os.path.exists(path) or os.path.getsize(path) == 0:
             return None

@@ -27,6 +27,7 @@ _KINDS = {
 }
 MAX_BYTES = 1 << 20
 _MAX_DEPTH = 20
+_KEY_LIMIT = 200  # characters of a key that are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,8 @@ class Problems:
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
         self.errors += not is_warning
         said = escaped(message)
-        self.found[Problem(self.file, line, column, escaped(key), said, is_warning)] = None
+        name = escaped(key[:_KEY_LIMIT])
+        self.found[Problem(self.file, line, column, name, said, is_warning)] = None
 
     def at(self, line: int, column: int, message: str) -> None:
         """Add a problem at a place that has no node."""

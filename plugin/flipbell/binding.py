@@ -28,10 +28,10 @@ def claim_config(ledger: Ledger, config: str) -> None:
 
 def config_for(directory: str, said: str | None) -> str:
     """Return the configuration to use: as said, else the one that the state is bound to."""
-    if not places.is_config_said(said, os.environ):
+    if places.said_config(said, os.environ) is None:
         try:
             ledger = Ledger.view(directory)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):  # whoever goes on to use it says what is wrong
             ledger = None
         if ledger is not None:
             try:

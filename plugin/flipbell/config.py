@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -53,10 +54,10 @@ def signature(directory: str) -> Signature:
     found = []
     for path in [directory, *_files(directory)]:
         try:
-            stat = os.stat(path)
+            seen = os.stat(path)
         except OSError:  # gone since the directory was listed
             continue
-        found.append((path, stat.st_ctime_ns, stat.st_size, stat.st_ino))
+        found.append((path, seen.st_ctime_ns, seen.st_size, seen.st_ino))
     return tuple(found)
 
 
@@ -80,17 +81,17 @@ def _files(directory: str) -> list[str]:
 
 def load(directory: str, types: Mapping[str, ChannelType]) -> Config:
     """Read every file of the directory. Never raises: what is wrong is in `problems`."""
-    if not os.path.isdir(directory) or not os.access(directory, os.R_OK | os.X_OK):
-        reason = "no such directory" if not os.path.exists(directory) else "not readable"
-        problem = Problem(directory, 0, 0, "", f"{reason}; make it, or name another with --config")
+    fault = _fault(directory)
+    if fault is not None:
+        problem = Problem(escaped(directory), 0, 0, "", fault)
         return Config(directory, unreadable=frozenset([directory]), problems=(problem,))
     documents = [_Document(path) for path in _files(directory)]
     defaults = _defaults(documents)
     reader = _Reader(types, defaults)
     for document in documents:
         reader.read(document)
-    if defaults is not None and reader.channels:  # each channel has asked it for all that it knows
-        defaults.refuse_unknown()
+    if defaults is not None:
+        _refuse_unknown(defaults, types)
     return Config(
         directory,
         reader.channels,
@@ -101,8 +102,30 @@ def load(directory: str, types: Mapping[str, ChannelType]) -> Config:
     )
 
 
+def _fault(directory: str) -> str | None:
+    """Say why a directory cannot be read, if so."""
+    try:
+        found = os.stat(directory)
+    except FileNotFoundError:
+        return "no such directory; make it, or name another with --config"
+    except OSError as error:
+        return f"{error.strerror} for user {os.geteuid()}; chmod what is above it, for that user"
+    if not stat.S_ISDIR(found.st_mode):
+        return "not a directory; name the one that holds the files with --config"
+    if not os.access(directory, os.R_OK | os.X_OK):
+        return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
+    return None
+
+
 def _in_order(document: _Document) -> list[Problem]:
     return sorted(document.problems.found, key=lambda problem: (problem.line, problem.column))
+
+
+def _refuse_unknown(defaults: Section, types: Mapping[str, ChannelType]) -> None:
+    """Have a channel that says nothing ask the defaults for all that a channel can say."""
+    empty = Section(Problems(""), "", yaml.MappingNode("", []), defaults)
+    read_channel(empty, "", types)
+    defaults.refuse_unknown()
 
 
 class _Document:
@@ -154,6 +177,9 @@ class _Document:
 def _read_file(path: str) -> bytes:
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
     with open(opened, "rb") as file:
+        mode = os.fstat(opened).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "no regular file")
         return file.read(_yaml.MAX_BYTES + 1)
 
 

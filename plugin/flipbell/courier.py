@@ -73,7 +73,8 @@ class Courier:
         self._left: set[str] = set()
         self._impatient = False
         self._stopping = False
-        self._complaint = ""
+        self.complaint = ""  # why the state cannot be used, as last tried
+        self._is_flush = False
         self._registered = False
         self._fifo = -1
         self._woken, self._waker = os.pipe()
@@ -90,9 +91,9 @@ class Courier:
 
     def flush(self) -> bool:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
-        self._impatient = True
+        self._impatient = self._is_flush = True
         self._live(lambda: self._undelivered() <= self._failed | self._out_of_reach())
-        return not self._stopping and not self._left
+        return not self._stopping and not self._left and not self.complaint
 
     def stop(self) -> None:
         """Make `run` return within a second; for any thread and any signal handler."""
@@ -110,6 +111,8 @@ class Courier:
             self._fifo = _open_fifo(self._directory)
             while not self._stopping and self._is_in_place():
                 pause = self._try_to_work()
+                if self._is_flush and self.complaint:
+                    return
                 if pause > 0 and self._may_leave(is_done):
                     return
                 self._sleep(pause)
@@ -158,16 +161,18 @@ class Courier:
                 self._ledger = self._open()
             pause = self._work(self._ledger)
         except (sqlite3.Error, OSError) as error:  # a full or failing disk: what is recorded waits
-            self._complain(f"state directory {self._directory}: {error}")
             self._reopen()
-            return 0.0 if self._is_reset(error) else _AFTER_ERROR
+            if self._is_reset(error):
+                return 0.0
+            self._complain(f"state directory {self._directory}: {error}")
+            return _AFTER_ERROR
         self._complain("")
         return pause
 
     def _complain(self, complaint: str) -> None:
-        if complaint and complaint != self._complaint:
+        if complaint and complaint != self.complaint:
             log.error(complaint)
-        self._complaint = complaint
+        self.complaint = complaint
 
     def _reopen(self) -> None:
         """Believe nothing of a transaction that failed: the next try reads it again."""
@@ -309,6 +314,7 @@ class Courier:
         position = spool.rotate(self._directory, self._reader, _ROTATE_AT)
         if position != self._reader.position:
             self._reader = spool.Reader(self._directory, position)
+        spool.reserve(self._directory)
         self._prune(now)
         next_at = self._turns.next_at(self._busy(), now)
         pauses = [_REST if not self._undelivered() else _LOOK]

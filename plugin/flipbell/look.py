@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flipbell import places, spool, state, summon, surroundings
@@ -15,6 +15,8 @@ from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from flipbell._yaml import Problem
     from flipbell.model import Status
     from flipbell.outbox import ChannelState
@@ -56,6 +58,7 @@ class Survey:
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
     late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
+    counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def waiting(self) -> list[ChannelView]:
@@ -130,6 +133,7 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
                 checks=ledger.count_checks(),
                 late=ledger.setting("late") or 0,
                 channels=tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
+                counters=ledger.counters(),
             )
     finally:
         ledger.close()
@@ -145,7 +149,7 @@ def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
     if not is_configured:
         fault = "not configured any more"
     elif channel.name not in rooms.channels:
-        fault = "its configuration has a problem"
+        fault = "its file has a problem: a courier at work goes on as before, a new one waits"
     # What a removed channel has missed waits for nobody.
     waiting = ledger.waiting(channel) if is_configured else 0
     oldest = ledger.oldest_waiting(channel) if waiting else None

@@ -32,17 +32,18 @@ def find_state(option: str | None, environ: Mapping[str, str]) -> str:
 
 def find_config(option: str | None, environ: Mapping[str, str]) -> str:
     """Return the configuration directory: as said, else the system's, else the user's."""
-    said = option or environ.get("FLIPBELL_CONFIG")
+    said = said_config(option, environ)
     if said:
-        return _absolute(said)
+        return said
     if os.path.isdir(SYSTEM_CONFIG) or os.geteuid() == 0:
         return SYSTEM_CONFIG
     return _of_user(environ, "XDG_CONFIG_HOME", ".config") + "/flipbell/conf.d"
 
 
-def is_config_said(option: str | None, environ: Mapping[str, str]) -> bool:
-    """Return whether somebody named the configuration directory, so that a difference matters."""
-    return bool(option or environ.get("FLIPBELL_CONFIG"))
+def said_config(option: str | None, environ: Mapping[str, str]) -> str | None:
+    """Return the configuration directory that somebody named, whole: a courier works elsewhere."""
+    said = option or environ.get("FLIPBELL_CONFIG")
+    return _absolute(said) if said else None
 
 
 def _absolute(path: str) -> str:

@@ -105,7 +105,7 @@ class Flipbell:
 
         self._agent = agent
         self._directory = places.find_state(None, os.environ)
-        self._config = os.environ.get("FLIPBELL_CONFIG")
+        self._config = places.said_config(None, os.environ)  # before a daemon goes elsewhere
         self._memory = Memory(self._directory)
         self._extensions: Extensions | None = None
         self._lookout: Lookout | None = None

@@ -12,6 +12,7 @@ disk or a power cut) is closed by the next writer and dropped by the reader.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -31,7 +32,11 @@ START: Position = ("", 0)
 FORGET = 9  # in the place of a status: the check is to be forgotten
 REVIVE = 8  # in its place: a dead letter (channel, transition) is to be sent once more
 OUTPUT_LIMIT = 4096  # bytes kept of a check's output
+LARGEST = 64 << 20  # bytes that wait for a courier at most: a disk is not for us to fill
 NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
+_RESERVE = 2 << 20  # bytes
+_BLOCK = 512  # bytes in which st_blocks counts
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 _MAGIC = b"flipbell-spool 1 "
 _FIELDS = 5
 _LATEST = 253_402_300_800.0  # the year 10000
@@ -92,14 +97,16 @@ def _unescape(value: bytes) -> bytes:
 def append(directory: str, lines: bytes) -> tuple[Position, Position]:
     """Record lines; return where they begin and where they end.
 
-    Raises OSError where they could not be made durable. What was written of them before a disk
-    was full stays: the courier may have read it already.
+    Raises OSError where they could not be made durable, or where too much waits already. What was
+    written of them before a disk was full stays: the courier may have read it already.
     """
     held = state.lock(directory, state.APPEND_LOCK)
     try:
         spool = state.open_private(directory, state.SPOOL, os.O_RDWR | os.O_APPEND)
         try:
             begin, torn = _end_of(directory, spool)
+            if begin[1] > LARGEST:
+                raise OSError(errno.EFBIG, "full, for no courier takes from it", state.SPOOL)
             _write(spool, b"\n" + lines if torn else lines)
             os.fdatasync(spool)
             return begin, (begin[0], os.fstat(spool).st_size)
@@ -131,6 +138,36 @@ def _write(file: int, content: bytes) -> int:
     while written < len(content):
         written += os.write(file, content[written:])
     return written
+
+
+def reserve(directory: str) -> None:
+    """Set disk space aside, so that a full disk still takes a few hundred changes.
+
+    The courier calls it. Where a system or a file system cannot do it, nothing is set aside.
+    """
+    try:
+        spool = os.open(f"{directory}/{state.SPOOL}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:  # nothing was recorded yet
+        return
+    try:
+        found = os.fstat(spool)
+        if found.st_blocks * _BLOCK - found.st_size < _RESERVE // 2:
+            _allocate(spool, found.st_size)
+    finally:
+        os.close(spool)
+
+
+def _allocate(file: int, offset: int) -> bool:
+    """Allocate the reserve behind a file's end; return whether the disk has room for it."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    allocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if allocate is None:  # not Linux
+        return True
+    allocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+    failed = allocate(file, _KEEP_SIZE, offset, _RESERVE)
+    return not failed or ctypes.get_errno() != errno.ENOSPC
 
 
 def _read_header(spool: int) -> tuple[str, Position, int]:
@@ -237,6 +274,9 @@ def _replace(directory: str, taken: Position) -> Position:
     try:
         os.ftruncate(made, 0)
         size = _write(made, header(taken))
+        if not _allocate(made, size):  # the old one has its reserve: better no new one now
+            os.unlink(f"{directory}/{fresh}")
+            return taken
         os.fsync(made)
         os.rename(f"{directory}/{fresh}", f"{directory}/{state.SPOOL}")
         state.sync_directory(directory)

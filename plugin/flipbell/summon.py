@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from flipbell import state
+from flipbell import places, state
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -59,6 +59,7 @@ def _start(held: int, directory: str, config: str | None) -> int:
 
     main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     command = [sys.executable, "-I", main, "courier", "--handed-over", "--state", directory]
+    config = places.said_config(config, os.environ)
     if config is not None:
         command += ["--config", config]
     lock = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)

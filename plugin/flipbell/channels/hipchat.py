@@ -61,21 +61,28 @@ class Token:
     def read(self, environ: Mapping[str, str]) -> str:
         """Return the token. Raises TokenError."""
         if self.file is not None:
-            return checked_token(_read_token(self.file), self.file)
+            return checked_token(read_token(self.file), self.file)
         if self.variable is not None:
             if self.variable not in environ:
                 raise TokenError(
-                    f"{self.variable}: not set; set it in the environment of the agent or courier"
+                    f"{self._name}: not set; set it in the environment of the agent or courier"
                 )
-            return checked_token(environ[self.variable], self.variable)
+            return checked_token(environ[self.variable], self._name)
         return checked_token(self.inline or "", "token")
 
+    @property
+    def _name(self) -> str:
+        """The variable's name, unless it looks like a token in the wrong place."""
+        is_usual = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,39}", self.variable or "")
+        return self.variable or "" if is_usual else "the variable that token_env names"
 
-def _read_token(path: str) -> str:
+
+def read_token(path: str) -> str:
+    """Return what a token's file holds. Raises TokenError."""
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
         with open(opened, "rb") as file:
-            content = file.read(_TOKEN_LIMIT)
+            content = file.read(_TOKEN_LIMIT + 1)
     except FileNotFoundError:
         raise TokenError(f"{path}: no such file; write the room's token into it") from None
     except PermissionError:
@@ -90,6 +97,8 @@ def checked_token(token: str, source: str) -> str:
     """Return the token. Raises TokenError where it cannot be one."""
     if not token:
         raise TokenError(f"{source}: empty; expected the room's token")
+    if len(token) > _TOKEN_LIMIT:
+        raise TokenError(f"{source}: expected a token of at most {_TOKEN_LIMIT} characters")
     if not re.fullmatch(r"[!-~]+", token):
         raise TokenError(
             f"{source}: expected one token, without spaces, control or non-ASCII characters"
@@ -202,11 +211,12 @@ def _token(section: Section) -> Token | None:
         return None
     if name == "token_env":
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            section.problem(name, f"expected the name of an environment variable, got {value!r}")
+            section.problem(name, "expected the name of an environment variable, as in OPS_TOKEN")
             return None
         return Token(variable=value)
     if not os.path.isabs(value):
-        section.problem(name, f"expected an absolute path, got {value!r}")
+        got = f", got {value!r}" if "/" in value else ""  # else it may be the token itself
+        section.problem(name, f"expected an absolute path{got}")
         return None
     for fault in _token_faults(value):
         section.warn(name, fault)
@@ -229,7 +239,7 @@ def _inline_token(section: Section) -> Token | None:
 def _token_faults(path: str) -> Iterator[str]:
     """Say what is wrong with a token's file now; it can be mended without an edit."""
     try:
-        checked_token(_read_token(path), path)
+        checked_token(read_token(path), path)
     except TokenError as error:
         yield str(error)
     with contextlib.suppress(OSError):  # told already

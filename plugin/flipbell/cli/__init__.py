@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from flipbell import __version__
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace], int]
 
 USAGE = 2
+_LONGEST = 10_000_000  # seconds
 _MODULES = {
     "report": "report",
     "stream": "stream",
@@ -28,6 +30,7 @@ _MODULES = {
     "courier": "courier",
     "flush": "courier",
     "forget": "forget",
+    "dead": "dead",
     "hooks": "hooks",
     "demo": "demo",
 }
@@ -54,7 +57,9 @@ def main(arguments: Sequence[str]) -> int:
     """Carry out a command; return the exit status."""
     from flipbell.relay import fill_standard_descriptors
 
-    fill_standard_descriptors()  # an agent may have closed stdin
+    fill_standard_descriptors()  # an agent may have closed them
+    sys.stdout = _writable(sys.stdout)
+    sys.stderr = _writable(sys.stderr)
     try:
         return _carry_out(arguments)
     except CommandError as error:
@@ -77,13 +82,41 @@ def main(arguments: Sequence[str]) -> int:
         return 130
 
 
+def _writable(stream: TextIO | None) -> TextIO:
+    """Return a stream that takes any text, whatever the locale, or swallows it if there is none."""
+    if stream is None:
+        return open(os.devnull, "w", encoding="utf-8")
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace", write_through=False)
+    return stream
+
+
 def _carry_out(arguments: Sequence[str]) -> int:
     try:
         options = _parser(arguments[:1]).parse_args(arguments)
         command: Command = options.command
-        return command(options)
-    finally:
-        sys.stdout.flush()  # here, where a closed pipe is handled
+        status = command(options)
+    except SystemExit:  # argparse has said its word
+        _flush()
+        raise
+    _flush()
+    return status
+
+
+def _flush() -> None:
+    """Write what is left to say; that nobody reads it does not change how the command ended."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def seconds(text: str) -> float:
+    """Read an option's number of seconds."""
+    number = float(text)
+    if not 0 <= number <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to {_LONGEST}, got {text}")
+    return number
 
 
 def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
 from flipbell.extensions import Extensions
+from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
 
@@ -76,7 +77,7 @@ def _print(read: config.Config, answers: dict[str, Outcome]) -> None:
         if channel.name in answers:
             print(f"  online: {_answered(answers[channel.name])}")
     if not read.channels and not read.problems:
-        print(f"{read.directory}: no channels; write one as in the README")
+        print(f"{escaped(read.directory)}: no channels; flipbell init makes a first one")
 
 
 def _described(channel: Channel) -> str:
@@ -135,7 +136,8 @@ def test(options: argparse.Namespace) -> int:
     if channel is None:
         known = ", ".join(sorted(read.channels)) or "none"
         raise CommandError(
-            f"no channel {options.channel} works in {read.directory}; those: {known}"
+            f"no channel {options.channel} works in {read.directory}, only: {known}; "
+            "see flipbell check-config"
         )
     now = time.time()
     transition = Transition(

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import log, look, places, state, summon
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, seconds
 from flipbell.ledger import LedgerError
 from flipbell.log import escaped
 
@@ -45,13 +45,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         example="flipbell flush --timeout 60",
     )
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=float, default=60.0, help="wait at most (default: 60)"
+        "--timeout",
+        metavar="SECONDS",
+        type=seconds,
+        default=60.0,
+        help="wait at most (default: 60)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
     """Be the courier."""
     directory = places.find_state(options.state, os.environ)
+    options.config = places.said_config(options.config, os.environ)
     os.chdir("/")  # the agent's directory may be unmounted one day
     os.umask(0o077)
     if options.handed_over:
@@ -121,6 +126,8 @@ def flush(options: argparse.Namespace) -> int:
         try:
             with progress(directory, options.config):
                 is_empty = courier.flush()
+            if courier.complaint:
+                raise CommandError(f"{courier.complaint}; mend it, or move the directory aside")
         except LedgerError as error:
             raise CommandError(str(error)) from None
     else:

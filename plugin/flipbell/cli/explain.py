@@ -57,6 +57,8 @@ def command(options: argparse.Namespace) -> int:
         print(json.dumps([asdict(explanation) for explanation in found]))
     elif found:
         print(table([(each.channel, _word(each.send, each.notify), each.reason) for each in found]))
+    elif not config.errors:
+        print(f"{config.directory}: no channels; flipbell init makes a first one")
     for problem in config.errors:
         print(problem)
     return 0 if any(explanation.send for explanation in found) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -16,13 +17,12 @@ from flipbell.cli.tables import clock, colored, table
 from flipbell.ledger import Ledger
 
 if TYPE_CHECKING:
-    import argparse
-
     from flipbell.model import Transition
 
     Entry = tuple[Transition, list[tuple[str, str, str | None]]]
 
 _LOOK = 0.5  # seconds between looks with --follow
+_MOST = 1_000_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -48,10 +48,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not (text.isdecimal() and 0 < int(text) < _MOST):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def command(options: argparse.Namespace) -> int:

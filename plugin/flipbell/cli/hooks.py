@@ -36,6 +36,8 @@ def command(options: argparse.Namespace) -> int:
     """List, print or write drop-ins."""
     found = sorted(shipped("hooks").iterdir())
     folders = {folder.name: folder for folder in found if folder.is_dir()}
+    if options.agent is None and options.install:
+        raise CommandError(f"--install: expected an agent, one of {', '.join(folders)}")
     if options.agent is None:
         print(table([(name, _about(folder)) for name, folder in folders.items()]))
         return 0
@@ -76,6 +78,8 @@ def _launcher() -> str:
 
 
 def _install(directory: Path, files: dict[str, str]) -> None:
+    if not directory.is_dir():
+        raise CommandError(f"{directory}: no such directory; make it first")
     for name in files:
         if (directory / name).exists():
             raise CommandError(f"{directory / name} exists; nothing was written")

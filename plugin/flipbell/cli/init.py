@@ -7,13 +7,14 @@ import json
 import os
 import pwd
 import re
-import sys
+import stat
 import tempfile
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flipbell import places, state
-from flipbell.channels.hipchat import TokenError, checked_token
+from flipbell import places
+from flipbell.channels.hipchat import TokenError, checked_token, read_token
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.shipped import shipped
 from flipbell.config import load
@@ -22,6 +23,7 @@ from flipbell.extensions import Extensions
 if TYPE_CHECKING:
     import argparse
 
+_PASSAGE = 0o755
 _TEMPLATE = """\
 # yaml-language-server: $schema={schema}
 # A channel of flipbell. After an edit: flipbell check-config
@@ -65,6 +67,9 @@ def command(options: argparse.Namespace) -> int:
         if os.path.lexists(path):
             raise CommandError(f"{path} exists; nothing was written")
     content = _channel_file(options, token, channel)
+    for place in (config, os.path.dirname(directory)):
+        _refuse_unreachable(place, owner)
+    _refuse_unusable(directory, owner)
     secret = _secret(options.token_from)
     _directory(config, owner, 0o755)
     _file(token, f"{secret}\n", owner, 0o600)
@@ -87,8 +92,8 @@ def _channel_file(options: argparse.Namespace, token: str, path: str) -> str:
         with open(f"{directory}/channel.yaml", "w", encoding="utf-8") as file:
             file.write(content)
         errors = load(directory, Extensions.load().channel_types()).errors
-    if options.channel.startswith("."):
-        raise CommandError("--channel: expected a name that does not begin with a dot")
+    if options.channel.startswith(".") or options.channel != options.channel.strip():
+        raise CommandError("--channel: expected a name that begins with no dot and no space")
     if errors:
         said = "\n".join(str(replace(error, file=path)) for error in errors)
         raise CommandError(f"nothing was written, for this would be wrong:\n{said}")
@@ -105,42 +110,87 @@ def _scalar(text: str) -> str:
 
 def _owner(user: str | None) -> pwd.struct_passwd:
     try:
-        found = pwd.getpwnam(user) if user else pwd.getpwuid(os.geteuid())
+        found = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
     except KeyError:
-        raise CommandError(f"--user {user}: no such user") from None
+        name = f"user {os.geteuid()} has no name" if user is None else f"{user!r}: no such user"
+        raise CommandError(f"--user: {name}") from None
     if found.pw_uid != os.geteuid() and os.geteuid() != 0:
         raise CommandError(f"--user {user}: only root can set up for another user")
     return found
 
 
 def _secret(file: str | None) -> str:
-    if file is None:
-        secret = getpass.getpass("Room Notification Token: ")
-    else:
-        try:
-            with open(file, encoding="ascii", errors="replace") as opened:
-                secret = opened.read(4096).strip("\r\n")
-        except OSError as error:
-            raise CommandError(f"--token-from {file}: {error.strerror}") from None
     try:
+        secret = _asked() if file is None else read_token(file)
         return checked_token(secret, "the token")
     except TokenError as error:
         raise CommandError(str(error)) from None
 
 
+def _asked() -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            return getpass.getpass("Room Notification Token: ")
+    except (EOFError, getpass.GetPassWarning):
+        raise CommandError("no terminal to ask for the token; use --token-from FILE") from None
+
+
 def _directory(path: str, owner: pwd.struct_passwd, mode: int) -> None:
     if os.path.isdir(path):
-        if mode == state.DIRECTORY_MODE:
-            state.check_private(path, os.stat(path), owner.pw_uid)
         return
+    above = os.path.dirname(path)
     try:
-        os.makedirs(path, mode)
+        if not os.path.isdir(above):
+            _make_passage(above)
+        os.mkdir(path, mode)
         os.chmod(path, mode)
         if os.geteuid() == 0:
             os.chown(path, owner.pw_uid, owner.pw_gid)
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from None
     _say(path, owner, mode)
+
+
+def _make_passage(path: str) -> None:
+    """Make what is above, so that others can pass through it whatever the umask."""
+    above = os.path.dirname(path)
+    if not os.path.isdir(above):
+        _make_passage(above)
+    os.mkdir(path)
+    os.chmod(path, _PASSAGE)
+
+
+def _refuse_unreachable(path: str, owner: pwd.struct_passwd) -> None:
+    """Raise CommandError where the agent's user could not come to a directory or look into it."""
+    groups = os.getgrouplist(owner.pw_name, owner.pw_gid)
+    while path != "/":
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            path = os.path.dirname(path)
+            continue
+        if found.st_uid == owner.pw_uid:
+            bit = stat.S_IXUSR
+        else:
+            bit = stat.S_IXGRP if found.st_gid in groups else stat.S_IXOTH
+        if not found.st_mode & bit and owner.pw_uid != 0:
+            raise CommandError(f"{path}: {owner.pw_name} cannot enter it; chmod or chown it first")
+        path = os.path.dirname(path)
+
+
+def _refuse_unusable(directory: str, owner: pwd.struct_passwd) -> None:
+    """Raise CommandError where the state directory is there and is not the agent's user's."""
+    if not os.path.exists(directory):
+        return
+    found = os.stat(directory)
+    if not stat.S_ISDIR(found.st_mode):
+        raise CommandError(f"state directory {directory}: not a directory; name another")
+    if found.st_uid != owner.pw_uid or found.st_mode & 0o022:
+        raise CommandError(
+            f"state directory {directory}: not {owner.pw_name}'s alone; first do "
+            f"chown -R {owner.pw_name} {directory} && chmod 700 {directory}"
+        )
 
 
 def _file(path: str, content: str, owner: pwd.struct_passwd, mode: int) -> None:
@@ -157,4 +207,4 @@ def _file(path: str, content: str, owner: pwd.struct_passwd, mode: int) -> None:
 
 
 def _say(path: str, owner: pwd.struct_passwd, mode: int) -> None:
-    print(f"made {path} (owner {owner.pw_name}, mode {mode:04o})", file=sys.stderr)
+    print(f"made {path} (owner {owner.pw_name}, mode {mode:04o})")

@@ -8,7 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from flipbell import look
-from flipbell.cli import add_command
+from flipbell.cli import add_command, seconds
+from flipbell.cli.metrics import as_prometheus
 from flipbell.cli.tables import colored, table
 from flipbell.log import escaped
 from flipbell.message import duration
@@ -29,12 +30,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
+        "--format", choices=["text", "json", "prometheus"], default="text", help="how to print it"
+    )
+    parser.add_argument(
         "--plugin", action="store_true", help="be a check plugin that watches flipbell itself"
     )
     parser.add_argument(
         "--limit",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=900.0,
         help="with --plugin: how long a change may wait (default: 900)",
     )
@@ -47,7 +51,11 @@ def command(options: argparse.Namespace) -> int:
         status, said = as_plugin(seen, options.limit, time.time())
         print(f"FLIPBELL {status.name} - {said}")
         return status.value
-    print(json.dumps(_as_json(seen)) if options.json else _as_text(seen))
+    if options.format == "prometheus":
+        print(as_prometheus(seen, time.time()), end="")
+        return 0
+    is_json = options.json or options.format == "json"
+    print(json.dumps(_as_json(seen)) if is_json else _as_text(seen))
     return 0 if seen.is_fine else 1
 
 

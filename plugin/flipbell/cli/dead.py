@@ -1,0 +1,110 @@
+"""`flipbell dead`: messages that were given up, and how to send them once more."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from flipbell import places, recorder, spool
+from flipbell.cli import CommandError, add_command
+from flipbell.cli.tables import clock, table
+from flipbell.ledger import Ledger
+
+if TYPE_CHECKING:
+    import argparse
+
+    from flipbell.outbox import DeadLetter
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "dead",
+        command,
+        summary="list the messages that were given up, or send them once more",
+        example="flipbell dead retry --channel ops 17 18",
+    )
+    parser.add_argument("action", choices=["list", "retry"], help="show them, or send them")
+    parser.add_argument("id", nargs="*", type=int, help="only these, as the list numbers them")
+    parser.add_argument("--channel", metavar="NAME", help="only those of this channel")
+    parser.add_argument("--all", action="store_true", help="with retry: all of them")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def command(options: argparse.Namespace) -> int:
+    """List or revive; return 1 where the list is not empty."""
+    directory = places.find_state(options.state, os.environ)
+    letters = _letters(directory, options)
+    if options.action == "list":
+        _show(letters, as_json=options.json)
+        return 1 if letters else 0
+    if not options.id and not options.all:
+        raise CommandError("dead retry: expected numbers from flipbell dead list, or --all")
+    missing = set(options.id) - {letter.transition.id for letter in letters}
+    if missing:
+        said = ", ".join(map(str, sorted(missing)))
+        raise CommandError(f"no dead letter {said}; see flipbell dead list")
+    if letters:
+        recorder.append(directory, map(_line, letters))
+        recorder.rouse(directory, options.config)
+    count = "one message" if len(letters) == 1 else f"{len(letters)} messages"
+    print(f"{count} will be sent once more, marked as late", file=sys.stderr)
+    return 0
+
+
+def _letters(directory: str, options: argparse.Namespace) -> list[DeadLetter]:
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return []
+    try:
+        return [
+            letter
+            for letter in ledger.dead_letters()
+            if options.channel in (None, letter.channel)
+            and (not options.id or letter.transition.id in options.id)
+        ]
+    finally:
+        ledger.close()
+
+
+def _line(letter: DeadLetter) -> bytes:
+    channel, number = os.fsencode(letter.channel), b"%d" % letter.transition.id
+    return spool.encode(channel, number, spool.REVIVE, b"", time.time())
+
+
+def _show(letters: list[DeadLetter], *, as_json: bool) -> None:
+    if as_json:
+        for letter in letters:
+            print(json.dumps(_as_json(letter)))
+    elif letters:
+        print(table([_row(letter) for letter in letters]))
+
+
+def _as_json(letter: DeadLetter) -> dict[str, object]:
+    transition = letter.transition
+    return {
+        "id": transition.id,
+        "channel": letter.channel,
+        "occurred_at": transition.occurred_at,
+        "host": transition.host,
+        "check": transition.check,
+        "status": transition.status.name,
+        "tried_at": letter.last_try,
+        "error": letter.error,
+    }
+
+
+def _row(letter: DeadLetter) -> tuple[str, ...]:
+    transition = letter.transition
+    return (
+        str(transition.id),
+        letter.channel,
+        clock(transition.occurred_at),
+        transition.status.name,
+        f"{transition.check} on {transition.host}",
+        letter.error,
+    )
