@@ -29,6 +29,28 @@ ROOT = Path(__file__).parent.parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let CI insist on what a developer's machine may lack."""
     parser.addoption("--require-tools", action="store_true", help="fail where a tool is missing")
+    parser.addoption("--long", action="store_true", help="let attacks go on for minutes")
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Show what the attacks have counted."""
+    for line in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """What an attack has counted, shown when all tests have ended."""
+    return request.config.stash.setdefault(_FIGURES, [])
+
+
+@pytest.fixture
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Whether an attack may take its time."""
+    return bool(request.config.getoption("--long"))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jsonschema
 from pytest_httpserver import HTTPServer
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from werkzeug import Request
 
 SCHEMA = json.loads((Path(__file__).parent / "schema" / "notification.json").read_text())
+Room = TypeVar("Room", bound="HipChatRoom")
 TOKEN = "made-up-token-for-tests"
 
 
@@ -72,9 +73,14 @@ class HipChatServer:
 
     def room(self) -> HipChatRoom:
         """Return a fresh room; what a test before left under way does not reach it."""
+        return self.add(HipChatRoom)
+
+    def add(self, kind: type[Room]) -> Room:
+        """Return a fresh room of a kind of one's own."""
         base = f"/hipchat-{len(self._rooms)}"
-        self._rooms[base] = HipChatRoom(self._server.url_for(base))
-        return self._rooms[base]
+        room = kind(self._server.url_for(base))
+        self._rooms[base] = room
+        return room
 
     def _answer(self, request: Request) -> Response:
         uri = str(request.environ["REQUEST_URI"])
