@@ -21,7 +21,7 @@ LAYERS = [
     {"model", "places", "state", "log", "tokens", "relay", "wording", "surroundings"},
     {"_yaml", "spool", "summon"},
     {"recorder", "hookspecs"},
-    {"memory", "routing", "message", "retry", "agents", "channels"},
+    {"memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
     {"agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.nagios"},
     {"channels.hipchat", "extensions"},
     {"_channel", "_database", "digest"},

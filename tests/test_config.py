@@ -9,7 +9,8 @@ import pytest
 
 from conftest import as_nobody
 from flipbell import config
-from flipbell.channels.hipchat import HipChat, HipChatSettings, Token
+from flipbell.channels.hipchat import HipChat, HipChatSettings
+from flipbell.channels.token import Token
 from flipbell.model import Channel, Pattern, Status
 
 if TYPE_CHECKING:

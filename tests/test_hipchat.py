@@ -6,13 +6,15 @@ import json
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flipbell.channels.hipchat import HipChatSender, HipChatSettings, Token, retry_after
+from flipbell.channels.hipchat import HipChatSender, HipChatSettings, retry_after
+from flipbell.channels.token import Token
 from flipbell.model import Notification, Outcome, Verdict
 from hipchat_room import TOKEN, Answer, HipChatServer
 
@@ -183,6 +185,53 @@ def test_half_an_answer_leaves_the_outcome_unknown(
     rude: Callable[[bytes], str], answer: bytes
 ) -> None:
     assert _sender(rude(answer)).send(NOTE).verdict is UNKNOWN
+
+
+@pytest.mark.parametrize("has_read", [False, True])
+def test_a_connection_that_is_reset(*, has_read: bool) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def reset() -> None:
+            connection, _ = server.accept()
+            if has_read:
+                connection.recv(65536)
+            linger = struct.pack("ii", 1, 0)  # close() sends RST
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            connection.close()
+
+        thread = threading.Thread(target=reset)
+        thread.start()
+        outcome = _sender(f"http://127.0.0.1:{server.getsockname()[1]}").send(NOTE)
+        thread.join(5)
+
+    # Before the request was read, it may not even have been sent.
+    assert outcome.verdict is UNKNOWN or (outcome.verdict is RETRY and not has_read)
+
+
+def test_no_connection_in_time() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = []
+        for _ in range(4):  # the backlog is full: further ones are not answered
+            waiting.append(socket.socket())
+            waiting[-1].setblocking(False)
+            waiting[-1].connect_ex(server.getsockname())
+
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        outcome = _sender(url, timeout=0.2).send(NOTE)
+        for each in waiting:
+            each.close()
+
+    assert outcome == Outcome(RETRY, "no connection in time")
+
+
+def test_204_is_delivered_whatever_else_the_server_says(rude: Callable[[bytes], str]) -> None:
+    answer = b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\nbody"
+
+    assert _sender(rude(answer)).send(NOTE).verdict is Verdict.DELIVERED
 
 
 def test_an_answer_without_end_is_read_no_further_than_needed(

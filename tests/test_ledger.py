@@ -11,9 +11,9 @@ import pytest
 
 from conftest import until
 from flipbell import state
-from flipbell._database import VERSION
-from flipbell.ledger import Ledger, LedgerError
-from flipbell.model import Status
+from flipbell._database import _SCRIPTS, VERSION
+from flipbell.ledger import KEPT_FOR, Ledger, LedgerError
+from flipbell.model import Kind, Outcome, Stage, Status, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,3 +173,88 @@ def test_a_room_gets_no_more_than_its_share(ledger: Ledger) -> None:
     assert ledger.room_free_at("room", 3, NOW + 61) == NOW + 61
     assert ledger.room_free_at("other", 3, NOW + 2) == NOW + 2
     assert ledger.room_free_at("room", 0, NOW + 2) == NOW + 2
+
+
+def _open(directory: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{directory}/ledger", isolation_level=None)
+
+
+def test_a_ledger_of_the_first_version_is_taken_over(directory: str) -> None:
+    state.prepare(directory)
+    os.close(state.open_private(directory, "ledger", os.O_RDWR))
+    old = _open(directory)
+    for statement in _SCRIPTS[0].split(";\n"):
+        old.execute(statement)
+    old.execute("INSERT INTO checks VALUES ('h', 'c', 2, 5.0)")
+    old.execute(
+        "INSERT INTO transitions (host, name, status, output, occurred_at)"
+        " VALUES ('h', 'c', 2, 'o', 5.0)"
+    )
+    old.execute("INSERT INTO channels (name, cursor) VALUES ('ops', 0)")
+    old.execute("PRAGMA user_version=1")
+    old.close()
+
+    ledger = Ledger.open(directory)
+
+    channel = ledger.channel("ops")
+    assert channel is not None
+    head = ledger.head(channel)
+    assert head is not None
+    assert (head.check, head.status, head.kind) == ("c", Status.CRITICAL, Kind.PLAIN)
+    ledger.close()
+
+
+def _prunable(ledger: Ledger, delivered: int) -> None:
+    """Let a check flip four times, of which the channel has looked at some."""
+    ledger.register("ops", 0)
+    lines = [(NOW + n, status, "h", "c", "") for n, status in enumerate([2, 0, 2, 0])]
+    ledger.take(lines, POSITION, NOW + 9)
+    ledger.take([(NOW + 9, 2, "h", "failing", "")], POSITION, NOW + 9)
+    for number in range(1, delivered + 1):
+        ledger.end_turn("ops", ledger.transition(number), None)
+
+
+def _left(ledger: Ledger) -> list[int]:
+    return [transition.id for transition, _ in ledger.history()]
+
+
+def test_old_history_is_pruned_but_nothing_that_is_not_ok(ledger: Ledger) -> None:
+    with ledger.transaction():
+        _prunable(ledger, delivered=5)
+        assert ledger.prune(NOW + KEPT_FOR - 1, ["ops"]) == 0
+        assert ledger.prune(NOW + KEPT_FOR + 60, ["ops"]) == 4
+
+    assert _left(ledger) == [5]
+    _take(ledger, (1e8, 1))
+    assert _left(ledger) == [5, 6]  # numbers are not given twice
+
+
+def test_what_waits_or_is_dead_is_not_pruned(ledger: Ledger) -> None:
+    with ledger.transaction():
+        _prunable(ledger, delivered=3)
+        ledger.begin_try("ops", 1, notify=True, reason="", digest=None, now=NOW)
+        found = ledger.delivery("ops", 1)
+        assert found is not None
+        ledger.end_try(found, Stage.DEAD, Outcome(Verdict.REFUSED, "no"))
+        assert ledger.prune(NOW + KEPT_FOR + 60, ["ops"]) == 2
+
+    assert _left(ledger) == [1, 4, 5]
+
+
+def test_a_removed_channel_keeps_no_history(ledger: Ledger) -> None:
+    with ledger.transaction():
+        _prunable(ledger, delivered=0)
+        assert ledger.prune(NOW + KEPT_FOR + 60, ["ops"]) == 0
+        assert ledger.prune(NOW + KEPT_FOR + 60, []) == 4
+
+
+@pytest.mark.parametrize("jump", [-3600.0, -365 * 86400.0, 3600.0, 365 * 86400.0])
+def test_statuses_stay_sane_whatever_the_clock_does(ledger: Ledger, jump: float) -> None:
+    """A clock jumps, and is set right again: each flip is seen all the same."""
+    now = 1_800_000_000.0
+    times = [now, now + 1, now + 2 + jump, now + 3 + jump, now + 4, now + 5]
+    with ledger.transaction():
+        for at, status in zip(times, [2, 0, 2, 0, 2, 0], strict=True):
+            ledger.take([(at, status, "h", "c", "")], POSITION, at)
+
+    assert [transition.status.value for transition, _ in ledger.history()] == [2, 0, 2, 0, 2, 0]

@@ -230,3 +230,16 @@ def test_the_japanese_quick_start_shows_what_the_readme_shows() -> None:
 
     assert len(shown) >= 5
     assert [block for block in shown if block not in blocks(README)] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.ja.md", "hooks/README.md"])
+def test_every_link_leads_somewhere(name: str) -> None:
+    file = ROOT / name
+    text = file.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        path, _, anchor = link.partition("#")
+        assert "://" in link or (file.parent / path).exists(), link
+        assert path or anchor in anchors, link

@@ -156,3 +156,27 @@ def test_threads_append_whole_lines(directory: str) -> None:
 
     checks = _checks(list(spool.Reader(directory).lines()))
     assert sorted(checks) == sorted(f"{a}-{b}" for a in range(8) for b in range(25))
+
+
+def test_a_spool_that_nobody_takes_from_does_not_fill_the_disk(
+    directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "LARGEST", 1000)
+    recorder.append(directory, [_line("a", b"x" * 2000)])
+
+    with pytest.raises(OSError, match="no courier takes from it"):
+        recorder.append(directory, [_line("b")])
+
+
+def test_space_is_set_aside_without_growing_the_file(directory: str) -> None:
+    recorder.append(directory, [_line("a")])
+    before = os.stat(f"{directory}/spool")
+
+    spool.reserve(directory)
+
+    after = os.stat(f"{directory}/spool")
+    assert after.st_size == before.st_size
+    if after.st_blocks * 512 < 1 << 20:
+        pytest.skip("this file system sets nothing aside")
+    spool.reserve(directory)  # there already
+    assert os.stat(f"{directory}/spool").st_blocks == after.st_blocks

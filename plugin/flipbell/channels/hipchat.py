@@ -6,20 +6,19 @@ What the API expects is in the specification that Atlassian published for HipCha
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import stat
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+from flipbell.channels.token import Token, TokenError, token_of
 from flipbell.model import Outcome, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     import requests
 
@@ -31,7 +30,6 @@ COLORS = ("yellow", "green", "red", "purple", "gray", "random")
 _ROOM_LIMIT = 100
 _ERROR_LIMIT = 65536  # bytes read of an answer
 _IDLE_LIMIT = 4.0  # seconds; an older connection may have been closed just as a request starts
-_TOKEN_LIMIT = 4096
 
 _DELIVERED = 204
 _ASKED = 202
@@ -44,66 +42,6 @@ _ADVICE = {
     404: "no such room; check `room` (Room API ID, or the exact name) and `url`",
     405: "not a HipChat v2 API, or one that was shut down; check `url`",
 }
-
-
-class TokenError(Exception):
-    """The token cannot be had; the message names where it was looked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """Where a room's token is: read at each use, so that a new one is used at once."""
-
-    file: str | None = None
-    variable: str | None = None
-    inline: str | None = field(default=None, repr=False)
-
-    def read(self, environ: Mapping[str, str]) -> str:
-        """Return the token. Raises TokenError."""
-        if self.file is not None:
-            return checked_token(read_token(self.file), self.file)
-        if self.variable is not None:
-            if self.variable not in environ:
-                raise TokenError(
-                    f"{self._name}: not set; set it in the environment of the agent or courier"
-                )
-            return checked_token(environ[self.variable], self._name)
-        return checked_token(self.inline or "", "token")
-
-    @property
-    def _name(self) -> str:
-        """The variable's name, unless it looks like a token in the wrong place."""
-        is_usual = re.fullmatch(r"[A-Z_][A-Z0-9_]{0,39}", self.variable or "")
-        return self.variable or "" if is_usual else "the variable that token_env names"
-
-
-def read_token(path: str) -> str:
-    """Return what a token's file holds. Raises TokenError."""
-    try:
-        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
-        with open(opened, "rb") as file:
-            content = file.read(_TOKEN_LIMIT + 1)
-    except FileNotFoundError:
-        raise TokenError(f"{path}: no such file; write the room's token into it") from None
-    except PermissionError:
-        who = f"user {os.geteuid()}"
-        raise TokenError(f"{path}: {who} may not read it; chown it to the agent's user") from None
-    except OSError as error:
-        raise TokenError(f"{path}: {error.strerror}; expected a file with a token") from None
-    return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
-
-
-def checked_token(token: str, source: str) -> str:
-    """Return the token. Raises TokenError where it cannot be one."""
-    if not token:
-        raise TokenError(f"{source}: empty; expected the room's token")
-    if len(token) > _TOKEN_LIMIT:
-        raise TokenError(f"{source}: expected a token of at most {_TOKEN_LIMIT} characters")
-    if not re.fullmatch(r"[!-~]+", token):
-        raise TokenError(
-            f"{source}: expected one token, without spaces, control or non-ASCII characters"
-        )
-    return token
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +66,7 @@ class HipChat:
 
     def read(self, section: Section) -> HipChatSettings | None:
         """Read url, room, token, timeout, verify and proxy."""
-        url, room, token = _url(section), _room(section), _token(section)
+        url, room, token = _url(section), _room(section), token_of(section)
         timeout = section.number("timeout", least=0.1, most=120)
         verify = _verify(section)
         proxy = _proxy(section)
@@ -191,60 +129,6 @@ def _room(section: Section) -> str | None:
         section.problem("room", f"expected a Room API ID or a room's name, got {value[:40]!r}")
         return None
     return value
-
-
-def _token(section: Section) -> Token | None:
-    homes = {name: section.home_of(name) for name in ("token_file", "token_env", "token")}
-    given = [name for name, home in homes.items() if home is section]
-    given = given or [name for name, home in homes.items() if home]
-    if not given:
-        section.problem("token_file", "required: a file that holds the token (or token_env: NAME)")
-        return None
-    if len(given) > 1:
-        section.problem(given[1], f"expected one token, got {' and '.join(given)}; keep one")
-        return None
-    name = given[0]
-    if name == "token":
-        return _inline_token(section)
-    value = section.text(name, "a name")
-    if value is None:
-        return None
-    if name == "token_env":
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            section.problem(name, "expected the name of an environment variable, as in OPS_TOKEN")
-            return None
-        return Token(variable=value)
-    if not os.path.isabs(value):
-        got = f", got {value!r}" if "/" in value else ""  # else it may be the token itself
-        section.problem(name, f"expected an absolute path{got}")
-        return None
-    for fault in _token_faults(value):
-        section.warn(name, fault)
-    return Token(file=value)
-
-
-def _inline_token(section: Section) -> Token | None:
-    value = section.text("token", "a token", is_secret=True)
-    if value is None:
-        return None
-    try:
-        checked_token(value, "this")
-    except TokenError as error:
-        section.problem("token", str(error))
-        return None
-    section.warn("token", "all who can read this file can read it; keep it apart in a token_file")
-    return Token(inline=value)
-
-
-def _token_faults(path: str) -> Iterator[str]:
-    """Say what is wrong with a token's file now; it can be mended without an edit."""
-    try:
-        checked_token(read_token(path), path)
-    except TokenError as error:
-        yield str(error)
-    with contextlib.suppress(OSError):  # told already
-        if os.stat(path).st_mode & stat.S_IROTH:
-            yield f"{path}: every user of this host can read it; chmod 600 it"
 
 
 def _verify(section: Section) -> bool | str:

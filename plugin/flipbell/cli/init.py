@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flipbell import places
-from flipbell.channels.hipchat import TokenError, checked_token, read_token
+from flipbell.channels.token import TokenError, checked_token, read_token
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.shipped import shipped
 from flipbell.config import load

@@ -2,78 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from flipbell.look import Survey
+    from flipbell.look import ChannelView, Survey
 
     Sample = tuple[Mapping[str, str], float]
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric with its samples; a counter only ever grows."""
+
+    name: str
+    about: str
+    samples: list[Sample]
+    is_counter: bool = False
+
+    def lines(self) -> Iterator[str]:
+        """Yield the metric as text."""
+        yield f"# HELP flipbell_{self.name} {self.about}"
+        yield f"# TYPE flipbell_{self.name} {'counter' if self.is_counter else 'gauge'}"
+        for labels, value in self.samples:
+            inner = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+            shown = f"{{{inner}}}" if inner else ""
+            yield f"flipbell_{self.name}{shown} {float(value):.15g}"
+
+
 def as_prometheus(seen: Survey, now: float) -> str:
     """Return the metrics, each with its help and type."""
-    return "".join(line + "\n" for line in _lines(seen, now))
+    found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen)]
+    return "".join(f"{line}\n" for metric in found for line in metric.lines())
 
 
-def _lines(seen: Survey, now: float) -> Iterator[str]:
-    channels = [view for view in seen.channels if view.is_configured]
-
-    def each(values: Iterable[float]) -> list[Sample]:
-        names = [{"channel": view.state.name} for view in channels]
-        return list(zip(names, values, strict=True))
-
-    yield from _metric(
-        "notifications_total",
-        "counter",
-        "Changes that were told or given up, by outcome.",
+def _of_requests(seen: Survey) -> list[Metric]:
+    told, sent, failed = (
         _counters(seen, "notifications", "outcome"),
-    )
-    yield from _metric(
-        "notification_requests_total",
-        "counter",
-        "Requests made to the room.",
         _counters(seen, "requests", None),
-    )
-    yield from _metric(
-        "notification_requests_failed_total",
-        "counter",
-        "Requests that the room did not accept, by reason.",
         _counters(seen, "failed", "reason"),
     )
-    yield from _metric(
-        "changes_waiting",
-        "gauge",
-        "Changes that the channel has yet to look at.",
-        each(view.waiting for view in channels),
-    )
-    yield from _metric(
-        "oldest_waiting_seconds",
-        "gauge",
-        "For how long the oldest of them has waited.",
-        each(max(0.0, now - view.oldest) if view.oldest else 0.0 for view in channels),
-    )
-    yield from _metric(
-        "dead_letters", "gauge", "Messages that were given up.", each(v.dead for v in channels)
-    )
-    yield from _metric(
-        "channel_paused",
-        "gauge",
-        "Whether the channel needs a person.",
-        each(view.state.paused for view in channels),
-    )
-    yield from _metric(
-        "last_success_timestamp_seconds",
-        "gauge",
-        "When the room last took a notification.",
-        each(view.state.last_success_at or 0.0 for view in channels),
-    )
+    about = "Requests that the room did not accept, by reason."
+    return [
+        Metric("notifications_total", "Changes told or given up.", told, is_counter=True),
+        Metric("notification_requests_total", "Requests made to the room.", sent, is_counter=True),
+        Metric("notification_requests_failed_total", about, failed, is_counter=True),
+    ]
+
+
+def _of_channels(seen: Survey, now: float) -> list[Metric]:
+    channels = [view for view in seen.channels if view.is_configured]
+
+    def each(value: Callable[[ChannelView], float]) -> list[Sample]:
+        return [({"channel": view.state.name}, value(view)) for view in channels]
+
+    waited = each(lambda view: max(0.0, now - view.oldest) if view.oldest else 0.0)
+    last = each(lambda view: view.state.last_success_at or 0.0)
+    return [
+        Metric("changes_waiting", "Changes not looked at yet.", each(lambda view: view.waiting)),
+        Metric("oldest_waiting_seconds", "For how long the oldest of them has waited.", waited),
+        Metric("dead_letters", "Messages that were given up.", each(lambda view: view.dead)),
+        Metric("channel_paused", "Whether it needs a person.", each(lambda v: v.state.paused)),
+        Metric("last_success_timestamp_seconds", "When the room last took a message.", last),
+    ]
+
+
+def _of_the_host(seen: Survey) -> list[Metric]:
     errors = sum(not problem.is_warning for problem in seen.problems)
-    yield from _metric("checks", "gauge", "Checks that were seen.", [({}, seen.checks)])
-    yield from _metric("checks_failing", "gauge", "Those not OK.", [({}, len(seen.failing))])
-    yield from _metric("config_errors", "gauge", "Mistakes in the configuration.", [({}, errors)])
-    yield from _metric("up", "gauge", "Whether the state can be used.", [({}, not seen.faults)])
+    return [
+        Metric("checks", "Checks that were seen.", [({}, seen.checks)]),
+        Metric("checks_failing", "Those not OK.", [({}, len(seen.failing))]),
+        Metric("config_errors", "Mistakes in the configuration.", [({}, errors)]),
+        Metric("up", "Whether the state can be used.", [({}, not seen.faults)]),
+    ]
 
 
 def _counters(seen: Survey, name: str, label: str | None) -> list[Sample]:
@@ -84,15 +87,6 @@ def _counters(seen: Survey, name: str, label: str | None) -> list[Sample]:
             labels = {"channel": channel} | ({label: rest} if label else {})
             found.append((labels, float(value)))
     return found
-
-
-def _metric(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
-    yield f"# HELP flipbell_{name} {about}"
-    yield f"# TYPE flipbell_{name} {kind}"
-    for labels, value in samples:
-        inner = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        shown = f"{{{inner}}}" if inner else ""
-        yield f"flipbell_{name}{shown} {float(value):.15g}"
 
 
 def _escaped(text: str) -> str:
