@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -401,6 +402,25 @@ def test_the_plugin_knows_how_long_a_change_may_wait(site: Site, hipchat_room: H
 
     assert (in_time, too_late) == (Status.OK, Status.CRITICAL)
     assert "channel ops: a change waits for too long" in said
+
+
+def test_a_courier_that_is_stopped_is_noticed(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"  # so that the service is the only one
+    site.channel(hipchat_room.url)
+    with Process([FLIPBELL, "courier"], env=site.environ) as courier:
+        site.run("load", 2)
+        hipchat_room.wait_for(1)
+        courier.send_signal(signal.SIGSTOP)
+        site.run("disk", 2)  # its answer is its own, and at once
+
+        seen = survey(str(site.state), str(site.config))
+        fine, _ = as_plugin(seen, 900, time.time())
+        critical, said = as_plugin(seen, 900, time.time() + 901)
+        courier.send_signal(signal.SIGCONT)
+        hipchat_room.wait_for(2)
+
+    assert (fine, critical) == (Status.OK, Status.CRITICAL)
+    assert "recorded results wait for a courier for too long" in said
 
 
 def test_history_is_filtered(site: Site, hipchat_room: HipChatRoom) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Survey:
     has_channels: bool  # whether any channel works
     faults: tuple[str, ...] = ()  # what keeps the state directory from being used
     is_courier_alive: bool = False
-    untaken: bool = False  # whether recorded lines wait in the spool
+    untaken_since: float | None = None  # when the first result that waits in the spool was
     failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
     checks: int = 0
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
@@ -66,9 +67,14 @@ class Survey:
         return [channel for channel in self.channels if channel.waiting]
 
     @property
+    def untaken(self) -> bool:
+        """Whether recorded results wait for a courier to take them."""
+        return self.untaken_since is not None
+
+    @property
     def is_all_delivered(self) -> bool:
         """Whether nothing waits anywhere."""
-        return not self.untaken and not self.waiting and not self.faults
+        return self.untaken_since is None and not self.waiting and not self.faults
 
     @property
     def is_fine(self) -> bool:
@@ -121,14 +127,14 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
     alive = summon.is_courier_alive(seen.state)
     ledger = Ledger.view(seen.state)
     if ledger is None:
-        untaken = not spool.Reader(seen.state).is_at_end()
-        return replace(seen, is_courier_alive=alive, untaken=untaken)
+        since = _untaken_since(spool.Reader(seen.state))
+        return replace(seen, is_courier_alive=alive, untaken_since=since)
     try:
         with ledger.snapshot():
             return replace(
                 seen,
                 is_courier_alive=alive,
-                untaken=not _is_taken(seen.state, ledger),
+                untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
                 failing=tuple(ledger.problems()),
                 checks=ledger.count_checks(),
                 late=ledger.setting("late") or 0,
@@ -137,6 +143,15 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
             )
     finally:
         ledger.close()
+
+
+def _untaken_since(reader: spool.Reader) -> float | None:
+    """Return the time of the first result that waits in the spool; None where none does."""
+    line = next(reader.lines(), None)
+    if line is None:
+        return None
+    result = spool.decode(line)
+    return time.time() if result is None else result[0]
 
 
 def _is_taken(directory: str, ledger: Ledger) -> bool:

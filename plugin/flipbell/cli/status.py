@@ -18,6 +18,8 @@ from flipbell.model import Status
 if TYPE_CHECKING:
     import argparse
 
+_STUCK = 60.0  # seconds
+
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -86,12 +88,14 @@ def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]
     """Return the status of flipbell itself, and what is wrong in one line with metrics."""
     late = [view for view in seen.waiting if view.oldest is not None and now - view.oldest > limit]
     paused = [view for view in seen.channels if view.state.paused]
+    is_stuck = seen.untaken_since is not None and now - seen.untaken_since > limit
     errors = [problem for problem in seen.problems if not problem.is_warning]
     dead = sum(view.dead for view in seen.channels)
     critical = [
         *seen.faults,
         *(f"channel {view.state.name} is paused: {view.state.last_error}" for view in paused),
         *(f"channel {view.state.name}: a change waits for too long" for view in late),
+        *(["recorded results wait for a courier for too long"] if is_stuck else []),
     ]
     warning = [*map(str, errors), *([f"{dead} messages were given up"] if dead else [])]
     status = Status.CRITICAL if critical else Status.WARNING if warning else Status.OK
@@ -124,6 +128,8 @@ def _as_text(seen: look.Survey) -> str:
         parts.append("no channel works: nobody would be told of anything")
     if seen.untaken and not seen.is_courier_alive:
         parts.append("recorded results wait for a courier: run flipbell flush")
+    elif seen.untaken_since is not None and time.time() - seen.untaken_since > _STUCK:
+        parts.append("recorded results wait although a courier is at work: is it stopped?")
     return "\n".join(parts)
 
 
