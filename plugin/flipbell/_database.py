@@ -76,6 +76,7 @@ ALTER TABLE deliveries ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN tried_for REAL NOT NULL DEFAULT 0;
 CREATE INDEX deliveries_open ON deliveries (state, channel, transition)
     WHERE state IN ('sending', 'waiting', 'dead');
+CREATE INDEX requests_by_time ON requests (at);
 CREATE TABLE rooms (                        -- what a server asked for, for all channels of a room
     name TEXT PRIMARY KEY, closed_until REAL NOT NULL
 ) WITHOUT ROWID;

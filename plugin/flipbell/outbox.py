@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flipbell.model import Outcome
     from flipbell.retry import Step
 
+_LAST = (1 << 63) - 1
 _RATE_WINDOW = 60.0  # seconds
 _LONGEST_WAIT = 3600.0  # seconds between two tries that count as trying: a clock may have jumped
 
@@ -136,14 +137,27 @@ class Outbox(Database):
 
     def head(self, channel: ChannelState) -> Transition | None:
         """Return the transition whose turn it is in a channel."""
-        return next(iter(self.queue(channel, 1)), None)
+        row = self._one(
+            "SELECT * FROM transitions WHERE id > ? ORDER BY id LIMIT 1", [channel.cursor]
+        )
+        return None if row is None else transition_from(row)
 
-    def queue(self, channel: ChannelState, limit: int = -1) -> list[Transition]:
-        """Return what a channel has yet to look at, the oldest first; *limit* -1 is all."""
+    def queue(self, channel: ChannelState, up_to: int = _LAST) -> list[Transition]:
+        """Return what a channel has yet to look at up to a transition, the oldest first."""
         rows = self._db.execute(
-            "SELECT * FROM transitions WHERE id > ? ORDER BY id LIMIT ?", (channel.cursor, limit)
+            "SELECT * FROM transitions WHERE id > ? AND id <= ? ORDER BY id",
+            (channel.cursor, up_to),
         )
         return [transition_from(row) for row in rows]
+
+    def is_longer(self, channel: ChannelState, count: int) -> bool:
+        """Return whether more than so many transitions wait for a channel."""
+        return (
+            self._one(
+                "SELECT 1 FROM transitions WHERE id > ? LIMIT 1 OFFSET ?", (channel.cursor, count)
+            )
+            is not None
+        )
 
     def waiting_for(self, channel: ChannelState, of: Transition) -> list[Transition]:
         """Return the transitions of a check that a channel has yet to look at."""

@@ -117,14 +117,16 @@ class Turns:
         tried = self._ledger.delivery(channel.name, head.id)
         if tried is not None:
             numbers = {part.transition for part in self._parts(tried)}
-            queue = [each for each in self._ledger.queue(state) if each.id in numbers]
+            queue = self._ledger.queue(state, max(numbers))
+            queue = [each for each in queue if each.id in numbers]
             still = wanted(queue, channel, self._told_by(channel))
             for number in numbers - {each.id for each, _ in still}:
                 self._ledger.drop(channel.name, number)
             return still
-        room = self._rooms.room(channel)
-        free = self._ledger.free_slots(room, channel.per_minute, now)
-        if channel.per_minute == 0 or self._ledger.waiting(state) <= free:
+        if channel.per_minute == 0:
+            return []
+        free = self._ledger.free_slots(self._rooms.room(channel), channel.per_minute, now)
+        if not self._ledger.is_longer(state, free):
             return []
         found = wanted(self._ledger.queue(state), channel, self._told_by(channel))
         return found[: len(found) - free + 1] if len(found) > free else []
@@ -216,9 +218,7 @@ class Turns:
 
     def _end_turns(self, state: ChannelState, numbers: set[int], stage: Stage) -> None:
         """End the turns of all up to the last that was told, the unwanted among them too."""
-        for transition in self._ledger.queue(state):
-            if transition.id > max(numbers):
-                return
+        for transition in self._ledger.queue(state, max(numbers)):
             delivered = stage.is_told and transition.id in numbers
             self._end_turn(state.name, transition, delivered=delivered)
 
