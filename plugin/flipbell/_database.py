@@ -74,8 +74,11 @@ ALTER TABLE deliveries ADD COLUMN digest INTEGER;
 ALTER TABLE deliveries ADD COLUMN late INTEGER NOT NULL DEFAULT 0;
 -- seconds of trying
 ALTER TABLE deliveries ADD COLUMN tried_for REAL NOT NULL DEFAULT 0;
-CREATE INDEX deliveries_open ON deliveries (state, channel, transition)
-    WHERE state IN ('sending', 'waiting', 'dead');
+CREATE INDEX deliveries_by_transition ON deliveries (transition);
+CREATE INDEX deliveries_by_digest ON deliveries (channel, digest) WHERE digest IS NOT NULL;
+CREATE INDEX deliveries_late ON deliveries (channel, transition) WHERE late;
+CREATE INDEX deliveries_dead ON deliveries (channel, transition) WHERE state = 'dead';
+CREATE INDEX deliveries_sending ON deliveries (channel, transition) WHERE state = 'sending';
 CREATE INDEX requests_by_time ON requests (at);
 CREATE TABLE rooms (                        -- what a server asked for, for all channels of a room
     name TEXT PRIMARY KEY, closed_until REAL NOT NULL

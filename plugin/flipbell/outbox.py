@@ -210,8 +210,8 @@ class Outbox(Database):
     def in_digest(self, channel: str, digest: int) -> list[Delivery]:
         """Return the open parts of a digest, the oldest first."""
         rows = self._db.execute(
-            f"SELECT {_DELIVERY} FROM deliveries"  # noqa: S608
-            " WHERE state IN ('sending', 'waiting') AND channel = ? AND digest = ?"
+            f"SELECT {_DELIVERY} FROM deliveries INDEXED BY deliveries_by_digest"  # noqa: S608
+            " WHERE channel = ? AND digest = ? AND state IN ('sending', 'waiting')"
             " ORDER BY transition",
             (channel, digest),
         )
@@ -331,7 +331,9 @@ class Outbox(Database):
     def count_dead(self, channel: str) -> int:
         """Return how many messages to a channel were given up."""
         (count,) = self._one(
-            "SELECT count(*) FROM deliveries WHERE state = 'dead' AND channel = ?", [channel]
+            "SELECT count(*) FROM deliveries INDEXED BY deliveries_dead"
+            " WHERE state = 'dead' AND channel = ?",
+            [channel],
         )
         return int(count)
 
@@ -346,8 +348,8 @@ class Outbox(Database):
     def next_late(self, channel: str) -> Delivery | None:
         """Return the oldest dead letter of a channel that is to be sent once more."""
         row = self._one(
-            f"SELECT {_DELIVERY} FROM deliveries"  # noqa: S608
-            " WHERE state = 'waiting' AND channel = ? AND late ORDER BY transition LIMIT 1",
+            f"SELECT {_DELIVERY} FROM deliveries INDEXED BY deliveries_late"  # noqa: S608
+            " WHERE late AND channel = ? AND state = 'waiting' ORDER BY transition LIMIT 1",
             [channel],
         )
         return None if row is None else _delivery(row)
@@ -355,7 +357,7 @@ class Outbox(Database):
     def with_late_letters(self) -> set[str]:
         """Return the channels that have dead letters to send once more."""
         rows = self._db.execute(
-            "SELECT DISTINCT channel FROM deliveries WHERE state IN ('waiting', 'sending') AND late"
+            "SELECT DISTINCT channel FROM deliveries WHERE late AND state IN ('waiting', 'sending')"
         )
         return {name for (name,) in rows}
 
