@@ -15,6 +15,8 @@ import sqlite3
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from conftest import FLIPBELL, unmeasured
 
 if TYPE_CHECKING:
@@ -71,6 +73,16 @@ class Tracer:
         return "(INJECTED)" in trace or "killed by SIGKILL" in trace
 
 
+@pytest.fixture
+def tracer(
+    site: Site, hipchat_room: HipChatRoom, tmp_path: Path, tool: Callable[[str], str]
+) -> Tracer:
+    """A tracer of a site whose only couriers are those that the test starts."""
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url, per_minute=0)
+    return Tracer(tool("strace"), site, tmp_path)
+
+
 def _picked(points: list[Point], *, is_long: bool, short: int) -> list[tuple[Point, str]]:
     """Return every point with every fault, or some of them that are spread over all calls."""
     everything = list(itertools.product(points, FAULTS))
@@ -89,17 +101,8 @@ def _inject(
 
 
 def test_a_front_whose_calls_fail(
-    site: Site,
-    hipchat_room: HipChatRoom,
-    tmp_path: Path,
-    tool: Callable[[str], str],
-    figures: list[str],
-    *,
-    is_long: bool,
+    site: Site, hipchat_room: HipChatRoom, tracer: Tracer, figures: list[str], *, is_long: bool
 ) -> None:
-    site.environ["FLIPBELL_COURIER"] = "off"
-    site.channel(hipchat_room.url, per_minute=0)
-    tracer = Tracer(tool("strace"), site, tmp_path)
     statuses = itertools.cycle([1, 2])
 
     def check() -> tuple[int, list[str]]:
@@ -128,17 +131,8 @@ def test_a_front_whose_calls_fail(
 
 
 def test_a_courier_whose_calls_fail(
-    site: Site,
-    hipchat_room: HipChatRoom,
-    tmp_path: Path,
-    tool: Callable[[str], str],
-    figures: list[str],
-    *,
-    is_long: bool,
+    site: Site, hipchat_room: HipChatRoom, tracer: Tracer, figures: list[str], *, is_long: bool
 ) -> None:
-    site.environ["FLIPBELL_COURIER"] = "off"
-    site.channel(hipchat_room.url, per_minute=0)
-    tracer = Tracer(tool("strace"), site, tmp_path)
     statuses = itertools.cycle([1, 2])
     site.run("c", 0)
     site.deliver()
