@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import flipbell
+from conftest import unmeasured
 from flipbell import surroundings
 
 if TYPE_CHECKING:
@@ -60,12 +61,13 @@ def test_status_tells_of_missing_bytecode(tmp_path: Path, site: Site) -> None:
     copy = tmp_path / "copy"
     source = os.path.dirname(flipbell.__file__)
     shutil.copytree(source, copy / "flipbell", ignore=shutil.ignore_patterns("__pycache__"))
-    site.environ.update(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
+    environ = unmeasured(site.environ)
+    environ.update(PYTHONPATH=str(copy), PYTHONDONTWRITEBYTECODE="1")
 
     def status() -> str:
         command = [sys.executable, "-m", "flipbell", "status"]
         return subprocess.run(
-            command, env=site.environ, check=False, capture_output=True, encoding="utf-8"
+            command, env=environ, check=False, capture_output=True, encoding="utf-8"
         ).stdout
 
     before = status()

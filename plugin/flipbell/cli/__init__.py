@@ -76,7 +76,9 @@ def main(arguments: Sequence[str]) -> int:
 
         if not isinstance(error, sqlite3.Error):
             raise
-        print(f"flipbell: the ledger cannot be read: {error}", file=sys.stderr)
+        is_busy = "locked" in str(error)
+        said = "busy, as another program keeps it open; try again" if is_busy else str(error)
+        print(f"flipbell: the ledger cannot be read: {said}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 130
