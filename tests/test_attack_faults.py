@@ -154,7 +154,7 @@ def test_a_courier_whose_calls_fail(
         site.run("c", next(statuses))
         tracer.run(["flush"])
         points = tracer.points()
-        picked = _picked(points, is_long=is_long, short=5 if is_of_network else 12)
+        picked = _picked(points, is_long=is_long, short=3 if is_of_network else 8)
         met += _inject(tracer, picked, attempt)
         tried, calls = tried + len(picked), calls + len(points)
 

@@ -15,6 +15,7 @@ from flipbell import state
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger, LedgerError
+from flipbell.look import survey
 from flipbell.rooms import Rooms
 from hipchat_room import Answer, HipChatRoom
 
@@ -234,7 +235,7 @@ def test_gives_up_after_three_days_of_trying(
     hipchat_room.otherwise = Answer(503)
 
     tries = 0
-    while not quiet.status()["channels"] or not quiet.status()["channels"][0]["dead"]:
+    while not any(view.dead for view in survey(str(quiet.state), str(quiet.config)).channels):
         _courier(quiet, clock).flush()
         clock.now += 3600
         tries += 1
