@@ -177,7 +177,9 @@ class Site:
             name = os.readlink(f"/proc/{pid}/exe")
         except OSError:
             return False
-        return b"courier" in words and str(self.state).encode() in words and "python" in name
+        base = os.fsencode(self.base)
+        is_ours = any(word.startswith(base) for word in words)
+        return b"courier" in words and is_ours and "python" in name
 
 
 NOBODY = 65534

@@ -161,3 +161,20 @@ class Ledger(Outbox):
             "SELECT channel, state, error FROM deliveries WHERE transition = ? ORDER BY channel",
             (transition,),
         ).fetchall()
+
+    # Figures
+
+    def count(self, channel: str, name: str, by: int = 1) -> None:
+        """Add to one of a channel's counters, which outlive the history."""
+        self._db.execute(
+            "INSERT INTO counters VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET value = value + excluded.value",
+            (channel, name, by),
+        )
+
+    def counters(self) -> dict[tuple[str, str], int]:
+        """Return every counter by channel and name."""
+        rows: Iterable[tuple[str, str, int]] = self._db.execute(
+            "SELECT channel, name, value FROM counters ORDER BY channel, name"
+        )
+        return {(channel, name): value for channel, name, value in rows}

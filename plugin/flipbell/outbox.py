@@ -361,23 +361,6 @@ class Outbox(Database):
         )
         return {name for (name,) in rows}
 
-    # Figures
-
-    def count(self, channel: str, name: str, by: int = 1) -> None:
-        """Add to one of a channel's counters, which outlive the history."""
-        self._db.execute(
-            "INSERT INTO counters VALUES (?, ?, ?)"
-            " ON CONFLICT DO UPDATE SET value = value + excluded.value",
-            (channel, name, by),
-        )
-
-    def counters(self) -> dict[tuple[str, str], int]:
-        """Return every counter by channel and name."""
-        rows: Iterable[tuple[str, str, int]] = self._db.execute(
-            "SELECT channel, name, value FROM counters ORDER BY channel, name"
-        )
-        return {(channel, name): value for channel, name, value in rows}
-
 
 def _storable(text: str) -> str:
     """Return text without lone surrogates, which SQLite refuses; a server may send any."""
