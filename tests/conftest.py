@@ -188,10 +188,8 @@ NOBODY = 65534
 def open_to_all(site: Site) -> None:
     """Let other users reach a site, which pytest keeps to its own user."""
     for directory in (site.base, *site.base.parents):
-        if directory.stat().st_uid == os.geteuid() and directory.name.startswith(("pytest-", "a ")):
-            directory.chmod(0o755)
-    for directory in site.base.parents:
-        if directory.parent.name.startswith("pytest-"):
+        is_pytests = any(name.startswith("pytest-") for name in directory.parts)
+        if is_pytests and directory.stat().st_uid == os.geteuid():
             directory.chmod(0o755)
 
 

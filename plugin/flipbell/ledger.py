@@ -55,7 +55,8 @@ class Ledger(Outbox):
             self._forget(host, check)
             return
         if code == REVIVE:
-            self.revive_dead(host, check)
+            if check.isdecimal():
+                self.revive(host, int(check))
             return
         status = Status.from_exit_status(code)
         occurred_at = min(occurred_at, now)
@@ -98,13 +99,6 @@ class Ledger(Outbox):
             self.set(name, value)
         self.set("spool", begin[0])
         self.set("offset", begin[1])
-
-    def revive_dead(self, channel: str, transition: str) -> None:
-        """Let a dead letter be sent once more, or all of a channel (transition `*`)."""
-        for letter in self.dead_letters():
-            is_meant = transition in ("*", str(letter.transition.id))
-            if is_meant and channel in ("*", letter.channel):
-                self.revive(letter.channel, letter.transition.id)
 
     def prune(self, now: float, names: Iterable[str]) -> int:
         """Drop old history that nobody waits for; return how many transitions went.
