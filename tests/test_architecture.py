@@ -18,10 +18,11 @@ PACKAGE = Path(flipbell.__file__).parent
 # From what the rest stands on to what stands on everything. A module imports only from the lines
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
-    {"model", "places", "state", "log", "tokens", "relay", "wording", "surroundings"},
-    {"_yaml", "spool", "summon"},
+    {"model", "places", "state", "log", "wording", "surroundings"}
+    | {"child", "relay", "remains", "quiet", "fifo"},
+    {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
-    {"memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
+    {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
     {"agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.nagios"},
     {"channels.hipchat", "extensions"},
     {"_channel", "_database", "digest"},
@@ -36,7 +37,7 @@ LAYERS = [
     {"__main__"},
 ]
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
-FRONTS = {"run", "memory", "recorder", "cli.report", "cli.stream"}
+FRONTS = {"run", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
 BEHIND_THE_SPOOL = {"_database", "outbox", "ledger", "config", "rooms", "routing", "turns"}
 BEHIND_THE_SPOOL |= {"courier", "channels.hipchat"}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import flipbell
-from conftest import FLIPBELL, Process, as_nobody
+from conftest import AS_MODULE, FLIPBELL, Process, as_nobody
 from flipbell.cli.tables import table
 from hipchat_room import Answer
 
@@ -274,6 +274,7 @@ def test_what_makes_no_sense_is_refused_in_a_line(site: Site, command: str) -> N
 def test_any_text_is_shown_in_any_locale(site: Site) -> None:
     (site.config / "a.yaml").write_text("channels: {é: {url: 1, match: [3]}}", encoding="utf-8")
     site.environ["PYTHONIOENCODING"] = "ascii"
+    site.command = AS_MODULE
 
     done = site.flipbell("check-config")
 

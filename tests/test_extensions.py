@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 import pytest
 
+from conftest import AS_MODULE
 from flipbell import hookimpl, log
 from flipbell.extensions import Extensions
 from flipbell.model import Status, Transition
@@ -136,6 +137,7 @@ def installed(site: Site, tmp_path: Path) -> Site:
     (metadata / "entry_points.txt").write_text("[flipbell]\ngood = an_extension\nbad = no_such\n")
     (packages / "an_extension.py").write_text(EXTENSION)
     site.environ["PYTHONPATH"] = str(packages)
+    site.command = AS_MODULE
     return site
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posix
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import NOBODY, as_nobody
-from flipbell import places, state, tokens
+from flipbell import child, places, state
 from flipbell.state import StateError
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be an ordinary user, whoever runs the tests."""
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    for module in (os, posix):
+        monkeypatch.setattr(module, "geteuid", lambda: 12345)
 
 
 def test_as_said() -> None:
@@ -65,7 +67,8 @@ def test_the_systems_place_where_it_is_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "SYSTEM_STATE", str(tmp_path))
-    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
+    for module in (os, posix):
+        monkeypatch.setattr(module, "geteuid", lambda: tmp_path.stat().st_uid)
 
     assert places.find_state(None, {"HOME": "/h"}) == str(tmp_path)
 
@@ -178,7 +181,7 @@ def test_finds_the_variables_that_hold_tokens(tmp_path: Path, text: str) -> None
     (tmp_path / "ops.yaml").write_text(text)
     environ = {"OPS_TOKEN": "x", "OTHER": "y"}
 
-    assert tokens.without(environ, str(tmp_path)) == {"OTHER": "y"}
+    assert child.environment(environ, str(tmp_path)) == {"OTHER": "y"}
 
 
 def test_no_configuration_names_no_variable(tmp_path: Path) -> None:
@@ -186,8 +189,8 @@ def test_no_configuration_names_no_variable(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("token_env")
     (tmp_path / "c.yaml").symlink_to("/no/such")
 
-    assert tokens.without({"A": "x"}, str(tmp_path)) == {"A": "x"}
-    assert tokens.without({"A": "x"}, f"{tmp_path}/none") == {"A": "x"}
+    assert child.environment({"A": "x"}, str(tmp_path)) == {"A": "x"}
+    assert child.environment({"A": "x"}, f"{tmp_path}/none") == {"A": "x"}
 
 
 def test_descriptors_are_found_where_dev_fd_is_not_mounted(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from conftest import FLIPBELL, unmeasured, until
+from conftest import AS_MODULE, FLIPBELL, unmeasured, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 SH = ("sh", "-c")
 
 
-@pytest.fixture(autouse=True)
-def _no_courier(site: Site) -> None:
+@pytest.fixture(autouse=True, params=["launcher", "module"])
+def _no_courier(site: Site, request: pytest.FixtureRequest) -> None:
+    """Start each test's checks by the installed launcher, and once more where coverage sees it."""
     site.environ["FLIPBELL_COURIER"] = "off"
+    site.command = AS_MODULE if request.param == "module" else [FLIPBELL]
 
 
 class Start(Protocol):
@@ -40,7 +42,7 @@ def start(site: Site) -> Iterator[Start]:
 
         def _start(*command: str, **options: Any) -> subprocess.Popen[bytes]:
             options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-            arguments = [FLIPBELL, "run", "--check", "x", "--", *command]
+            arguments = [*site.command, "run", "--check", "x", "--", *command]
             process = subprocess.Popen(arguments, env=site.environ, **options)
             stack.enter_context(process)
             stack.callback(process.kill)

@@ -6,8 +6,6 @@ an extension. They are loaded when first asked for, because `flipbell run` is st
 times a minute and needs none of them.
 """
 
-from __future__ import annotations
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from flipbell.hookspecs import hookimpl

@@ -11,17 +11,17 @@ import queue
 import random
 import select
 import sqlite3
-import stat
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, spool, state
+from flipbell import fifo, log, spool, state
 from flipbell._database import is_broken, is_suspicious, last_set_aside, set_aside
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
 from flipbell.rooms import Rooms
+from flipbell.stamps import Stamps
 from flipbell.turns import Turns
 
 if TYPE_CHECKING:
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
     from flipbell.extensions import Extensions
     from flipbell.turns import Job, Settled
 
-FLUSH = b"!"  # the byte on the wake FIFO that asks to try everything now
 _ROTATE_AT = 1 << 18  # bytes
 _LOOK = 2.0  # seconds between looks at the configuration while something is undelivered
 _REST = 60.0  # seconds that a courier sleeps at most
-_EDITED = 0.1  # seconds between looks at a configuration that is being edited
+_SOON = 0.1  # seconds until another look at a configuration, or a spool, that is being written
 _AFTER_ERROR = 2.0
 _PRUNE_EVERY = 3600.0
 _SHORTEST = 0.01
@@ -71,6 +70,8 @@ class Courier:
         self._unsettled: list[tuple[Job, Outcome]] = []
         self._failed: set[str] = set()
         self._left: set[str] = set()
+        self._stamps = Stamps(directory)
+        self._is_stamped = False
         self._impatient = False
         self._stopping = False
         self.complaint = ""  # why the state cannot be used, as last tried
@@ -86,8 +87,7 @@ class Courier:
 
         Raises LedgerError where the state directory is not for this configuration or version.
         """
-        # A channel that is missing from a file which was just written may be there in a moment.
-        self._live(lambda: not stay and self._rooms.is_at_rest and not self._undelivered())
+        self._live(lambda: not stay and self._is_idle())
 
     def flush(self) -> bool:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
@@ -108,7 +108,7 @@ class Courier:
 
     def _live(self, is_done: Callable[[], bool]) -> None:
         try:
-            self._fifo = _open_fifo(self._directory)
+            self._fifo = fifo.listen(self._directory)
             while not self._stopping and self._is_in_place():
                 pause = self._try_to_work()
                 if self._is_flush and self.complaint:
@@ -132,9 +132,20 @@ class Courier:
             return False
         return os.path.samestat(there, os.fstat(self._lock))
 
+    @property
+    def _is_sending(self) -> bool:
+        return bool(self._under_way or self._unsettled)
+
+    def _is_idle(self) -> bool:
+        """Return whether nothing of what was taken is outstanding.
+
+        A channel that is missing from a file which was just written may be there in a moment.
+        """
+        return not self._is_sending and self._rooms.is_at_rest and not self._undelivered()
+
     def _may_leave(self, is_done: Callable[[], bool]) -> bool:
         """Free the courier's lock if all is done and nothing was recorded meanwhile."""
-        if self._ledger is None or self._under_way or self._unsettled:
+        if self._ledger is None or self._is_sending or not self._is_stamped:
             return False
         try:
             return is_done() and self._leave()
@@ -177,6 +188,7 @@ class Courier:
     def _reopen(self) -> None:
         """Believe nothing of a transaction that failed: the next try reads it again."""
         self._registered = False
+        self._stamps.forget()
         if self._ledger is not None:
             self._ledger.close()
         self._ledger = None
@@ -185,6 +197,7 @@ class Courier:
         """Set a ledger aside that is found to be broken, and return whether it was."""
         if not is_suspicious(error) or not is_broken(self._directory):
             return False
+        self._stamps.clear()
         aside = set_aside(self._directory, self._clock())
         log.error(f"the ledger is broken, and was set aside as {aside}: the state was reset")
         return True
@@ -200,6 +213,8 @@ class Courier:
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
         try:
+            if ledger.position() == spool.START:  # new: stamps are those of another
+                self._stamps.clear()
             with ledger.transaction():
                 claim_config(ledger, self._config)
                 self._turns = Turns(ledger, self._rooms, self._extensions, self._chance)
@@ -286,6 +301,7 @@ class Courier:
         if len(whole) < len(results):
             log.warning(f"spool: {len(results) - len(whole)} torn lines were left out")
         ledger.take(whole, self._reader.position, now)
+        self._stamps.take(ledger, whole)
 
     def _send(self, job: Job) -> None:
         self._under_way[job.channel] = job
@@ -316,12 +332,13 @@ class Courier:
             self._reader = spool.Reader(self._directory, position)
         spool.reserve(self._directory)
         self._prune(now)
+        self._is_stamped = self._stamps.make(self._reader, is_idle=self._is_idle())
         next_at = self._turns.next_at(self._busy(), now)
         pauses = [_REST if not self._undelivered() else _LOOK]
         if next_at is not None:
             pauses.append(max(_SHORTEST, next_at - now))
-        if not self._rooms.is_at_rest:
-            pauses.append(_EDITED)
+        if not (self._rooms.is_at_rest and self._is_stamped):
+            pauses.append(_SOON)
         return min(pauses)
 
     def _prune(self, now: float) -> None:
@@ -341,7 +358,7 @@ class Courier:
             if source >= 0:
                 events.register(source, select.POLLIN)
         for source, _ in events.poll(pause * 1000):
-            if FLUSH in _drain(source):
+            if fifo.FLUSH in fifo.drain(source):
                 self._impatient = True
 
     def _say_last_words(self) -> None:
@@ -351,7 +368,7 @@ class Courier:
             events = select.poll()
             events.register(self._woken, select.POLLIN)
             events.poll(max(0.0, until - time.monotonic()) * 1000)
-            _drain(self._woken)
+            fifo.drain(self._woken)
             self._collect_answers()
         if self._ledger is None or not self._unsettled:
             return
@@ -363,30 +380,3 @@ class Courier:
                 self._report(job.channel, became)
         except (sqlite3.Error, OSError) as error:
             self._complain(f"state directory {self._directory}: {error}")
-
-
-def _open_fifo(directory: str) -> int:
-    """Open the FIFO by which others wake the courier; -1 where there can be none."""
-    path = f"{directory}/{state.WAKE}"
-    try:
-        if not os.path.lexists(path):
-            os.mkfifo(path, 0o600)
-            os.chmod(path, 0o600)
-        # Opened for writing too, so that it has no end when the last writer leaves.
-        fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        log.warning(f"state directory {directory}: {state.WAKE}: {error.strerror}")
-        return -1
-    if not stat.S_ISFIFO(os.fstat(fifo).st_mode):
-        os.close(fifo)
-        log.warning(f"state directory {directory}: {state.WAKE} is no FIFO; remove it")
-        return -1
-    state.give_to_owner(directory, fifo)
-    return fifo
-
-
-def _drain(source: int) -> bytes:
-    try:
-        return os.read(source, 65536)
-    except BlockingIOError:
-        return b""

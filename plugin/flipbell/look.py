@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import places, spool, state, summon, surroundings
+from flipbell import fifo, places, spool, state, surroundings
 from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -124,7 +124,7 @@ def _faults(directory: str) -> tuple[str, ...]:
 
 
 def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
-    alive = summon.is_courier_alive(seen.state)
+    alive = fifo.is_heard(seen.state)
     ledger = Ledger.view(seen.state)
     if ledger is None:
         since = _untaken_since(spool.Reader(seen.state))

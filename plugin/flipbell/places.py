@@ -1,22 +1,21 @@
 """Where the configuration and the state are: chosen by what is said, what exists and who owns it.
 
 Never by what fails, so that state cannot split in two, and never the working directory, for
-agents run with any.
+agents run with any. It is loaded for every check, so `os` is loaded where a path is not plain.
 """
 
-from __future__ import annotations
-
-import os
+import posix
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 SYSTEM_CONFIG = "/etc/flipbell/conf.d"
 SYSTEM_STATE = "/var/lib/flipbell"
 
 
-def find_state(option: str | None, environ: Mapping[str, str]) -> str:
+def find_state(option: str | None, environ: "Mapping[str, str]") -> str:
     """Return the state directory: as said, else the system's where it is ours, else the user's.
 
     Root looks after the system's directory whoever owns it, and makes it where it is missing.
@@ -24,29 +23,33 @@ def find_state(option: str | None, environ: Mapping[str, str]) -> str:
     said = option or environ.get("FLIPBELL_STATE")
     if said:
         return _absolute(said)
-    me = os.geteuid()
+    me = posix.geteuid()
     if me == 0 or _owner(SYSTEM_STATE) == me:
         return SYSTEM_STATE
     return _of_user(environ, "XDG_STATE_HOME", ".local/state") + "/flipbell"
 
 
-def find_config(option: str | None, environ: Mapping[str, str]) -> str:
+def find_config(option: str | None, environ: "Mapping[str, str]") -> str:
     """Return the configuration directory: as said, else the system's, else the user's."""
     said = said_config(option, environ)
     if said:
         return said
-    if os.path.isdir(SYSTEM_CONFIG) or os.geteuid() == 0:
+    if posix.geteuid() == 0 or _owner(f"{SYSTEM_CONFIG}/") is not None:
         return SYSTEM_CONFIG
     return _of_user(environ, "XDG_CONFIG_HOME", ".config") + "/flipbell/conf.d"
 
 
-def said_config(option: str | None, environ: Mapping[str, str]) -> str | None:
+def said_config(option: str | None, environ: "Mapping[str, str]") -> str | None:
     """Return the configuration directory that somebody named, whole: a courier works elsewhere."""
     said = option or environ.get("FLIPBELL_CONFIG")
     return _absolute(said) if said else None
 
 
 def _absolute(path: str) -> str:
+    if path.startswith("/") and not {"", ".", ".."}.intersection(path.split("/")[1:]):
+        return path
+    import os
+
     try:
         return os.path.abspath(path)
     except FileNotFoundError:  # relative to a working directory that is gone
@@ -55,25 +58,25 @@ def _absolute(path: str) -> str:
 
 def _owner(path: str) -> int | None:
     try:
-        return os.stat(path).st_uid
+        return posix.stat(path).st_uid
     except OSError:
         return None
 
 
-def _of_user(environ: Mapping[str, str], variable: str, below_home: str) -> str:
+def _of_user(environ: "Mapping[str, str]", variable: str, below_home: str) -> str:
     base = environ.get(variable, "")
-    if os.path.isabs(base):
+    if base.startswith("/"):
         return base
     return f"{_home(environ)}/{below_home}"
 
 
-def _home(environ: Mapping[str, str]) -> str:
+def _home(environ: "Mapping[str, str]") -> str:
     home = environ.get("HOME", "")
-    if os.path.isabs(home):
+    if home.startswith("/"):
         return home
     import pwd  # agents often unset HOME; the user still has one
 
     try:
-        return pwd.getpwuid(os.geteuid()).pw_dir
+        return pwd.getpwuid(posix.geteuid()).pw_dir
     except KeyError:
         return "/nonexistent"

@@ -5,7 +5,7 @@ It reads no configuration and opens no database, so neither can lose a change.
 
 from __future__ import annotations
 
-from flipbell import spool, state, summon
+from flipbell import quiet, spool, state, summon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,15 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # a surrogate that stands for no byte
         return text.encode("utf-8", "replace")
+
+
+def is_known(directory: str, line: bytes) -> bool:
+    """Return whether a line says what was already known, and whatever waits is being seen to."""
+    result = spool.decode(line)
+    if result is None:
+        return False
+    _, status, host, check, _ = result
+    return quiet.is_known(directory, quiet.stamp(quiet.home(directory), host, check), status)
 
 
 def append(directory: str, lines: Iterable[bytes]) -> tuple[Position, Position]:

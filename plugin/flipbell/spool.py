@@ -16,7 +16,8 @@ import errno
 import os
 import time
 
-from flipbell import state
+from flipbell import quiet, state
+from flipbell.places import NAME_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ FORGET = 9  # in the place of a status: the check is to be forgotten
 REVIVE = 8  # in its place: a dead letter (channel, transition) is to be sent once more
 OUTPUT_LIMIT = 4096  # bytes kept of a check's output
 LARGEST = 64 << 20  # bytes that wait for a courier at most: a disk is not for us to fill
-NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 _RESERVE = 2 << 20  # bytes
 _BLOCK = 512  # bytes in which st_blocks counts
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
@@ -107,6 +107,7 @@ def append(directory: str, lines: bytes) -> tuple[Position, Position]:
             begin, torn = _end_of(directory, spool)
             if begin[1] > LARGEST:
                 raise OSError(errno.EFBIG, "full, for no courier takes from it", state.SPOOL)
+            quiet.disturb(directory, _checks(lines))
             _write(spool, b"\n" + lines if torn else lines)
             os.fdatasync(spool)
             return begin, (begin[0], os.fstat(spool).st_size)
@@ -114,6 +115,13 @@ def append(directory: str, lines: bytes) -> tuple[Position, Position]:
             os.close(spool)
     finally:
         state.unlock(held)
+
+
+def _checks(lines: bytes) -> Iterator[tuple[str, str]]:
+    for line in lines.split(b"\n"):
+        known = decode(line)
+        if known is not None:
+            yield known[2], known[3]
 
 
 def _end_of(directory: str, spool: int) -> tuple[Position, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from flipbell import places, state
+from flipbell import fifo, places, state
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -21,37 +21,16 @@ def summon(directory: str, config: str | None) -> int | None:
     Raises OSError where none can be started.
     """
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
-        wake(directory)
+        fifo.wake(directory)
         return None
     held = state.try_lock(directory, state.COURIER_LOCK)
     if held is None:
-        wake(directory)
+        fifo.wake(directory)
         return None
     try:
         return _start(held, directory, config)
     finally:
         os.close(held)
-
-
-def wake(directory: str, message: bytes = b"\n") -> bool:
-    """Wake the courier; return whether one was there to hear it."""
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-    try:
-        fifo = os.open(f"{directory}/{state.WAKE}", flags)
-    except OSError:  # nobody reads it: whoever starts next looks at the spool first
-        return False
-    try:
-        os.write(fifo, message)
-    except BlockingIOError:
-        pass  # full of reasons to wake up already
-    finally:
-        os.close(fifo)
-    return True
-
-
-def is_courier_alive(directory: str) -> bool:
-    """Return whether a courier listens. Probing its lock instead could hide that there is none."""
-    return wake(directory, b"")
 
 
 def _start(held: int, directory: str, config: str | None) -> int:

@@ -55,7 +55,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str]) -> int:
     """Carry out a command; return the exit status."""
-    from flipbell.relay import fill_standard_descriptors
+    from flipbell.child import fill_standard_descriptors
 
     fill_standard_descriptors()  # an agent may have closed them
     sys.stdout = _writable(sys.stdout)

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, look, places, state, summon
+from flipbell import fifo, log, look, places, state, summon
 from flipbell.cli import CommandError, add_command, seconds
 from flipbell.ledger import LedgerError
 from flipbell.log import escaped
@@ -178,11 +178,9 @@ def _stop_after(courier: Courier, seconds: float) -> None:
 
 def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
     """Ask the living courier to try everything, and watch it."""
-    from flipbell.courier import FLUSH
-
     begun = time.time()
     until = time.monotonic() + options.timeout
-    summon.wake(directory, FLUSH)
+    fifo.wake(directory, fifo.FLUSH)
     while time.monotonic() < until:
         time.sleep(_LOOK)
         seen = look.survey(directory, options.config)

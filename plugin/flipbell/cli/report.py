@@ -113,8 +113,11 @@ def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
     if not results:
         return
     directory = places.find_state(options.state, os.environ)
+    lines = [recorder.line(result) for result in results]
+    if all(recorder.is_known(directory, line) for line in lines):
+        return
     try:
-        recorder.append(directory, map(recorder.line, results))
+        recorder.append(directory, lines)
     except OSError as error:
         log.error(f"not recorded: {results[0].check} on {results[0].host}: {error}")
         if options.echo:

@@ -1,0 +1,63 @@
+"""Record a result aside from the agent: in a child, which can be left behind where it takes long.
+
+A stuck lock or a dying disk can block a system call for minutes; the agent waits two seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from flipbell.quiet import Check
+
+LIMIT = 2000  # milliseconds by which recording may delay the check's answer
+
+
+def record(check: Check, status: int, output: bytes) -> None:
+    """Record the result of a check that has just ended, and see to a courier.
+
+    Whatever goes wrong is logged: the check's answer is sacred.
+    """
+    occurred_at = time.time()
+    try:
+        done, doing = os.pipe()
+        child = os.fork()
+    except OSError:  # no room for another process: better late than lost
+        _record(check, status, output, occurred_at)
+        return
+    if child == 0:
+        try:
+            _leave_the_agent()
+            _record(check, status, output, occurred_at)
+        finally:
+            os._exit(0)
+    os.close(doing)
+    ended = select.poll()
+    ended.register(done, select.POLLIN)
+    ended.poll(LIMIT)
+
+
+def _leave_the_agent() -> None:
+    """Hold nothing that the agent waits for, and do not die with the check's process group."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+
+
+def _record(check: Check, status: int, output: bytes, occurred_at: float) -> None:
+    try:
+        from flipbell import recorder, spool
+
+        line = spool.encode(check.host, check.name, status, output, occurred_at)
+        if not recorder.is_known(check.state, line):
+            recorder.append(check.state, [line])
+        recorder.rouse(check.state, check.config)
+    except Exception as error:  # noqa: BLE001  whatever broke here must not reach the agent
+        from flipbell import log
+
+        host, name = os.fsdecode(check.host), os.fsdecode(check.name)
+        log.error(f"not recorded: {name} on {host}: {error}")

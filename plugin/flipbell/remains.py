@@ -1,0 +1,59 @@
+"""What a command may leave behind: output that something holds open, and a death by a signal."""
+
+import _signal  # type: ignore[import-not-found]  # as relay has it
+import posix
+
+from flipbell.child import PASSED_ON
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from flipbell.relay import Relay
+
+_SIGNAL_STATUS = 128
+
+
+def pass_on(relay: "Relay", source: int) -> None:
+    """Write what an ended command left in its pipe.
+
+    Something that it left running may hold the pipe's other end. The agent would see the command
+    end now and its output later, so a child stays behind for that output.
+    """
+    posix.set_blocking(source, False)
+    try:
+        while relay.pass_block():
+            pass
+    except BlockingIOError:
+        _wait_in_child(relay, source)
+    posix.close(source)
+
+
+def _wait_in_child(relay: "Relay", source: int) -> None:
+    posix.set_blocking(source, True)
+    try:
+        child = posix.fork()
+    except OSError:  # no room for another process: then the answer has to wait for the output
+        while relay.pass_block():
+            pass
+        return
+    if child:
+        return
+    for number in PASSED_ON:
+        _signal.signal(number, _signal.SIG_DFL)
+    posix.close(0)
+    posix.close(2)
+    while relay.pass_block():
+        pass
+    posix._exit(0)
+
+
+def die_of(number: int) -> "NoReturn":
+    """Die of a signal, as the command did."""
+    import resource  # the core would be ours, not the command's
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if number != _signal.SIGKILL:
+        _signal.signal(number, _signal.SIG_DFL)
+    posix.kill(posix.getpid(), number)
+    posix._exit(_SIGNAL_STATUS + number)  # where a signal does not end a process
