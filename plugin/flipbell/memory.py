@@ -7,6 +7,7 @@ knowing something wrong would cost a message.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,10 @@ class Memory:
         self._newest = 0.0  # the latest time of any result
         self.statuses: dict[str, dict[str, Status]] = {}  # by check, then by host
 
-    def knows(self, result: CheckResult) -> bool:
-        """Return whether this result changes nothing."""
-        hosts = self.statuses.get(result.check)
-        return hosts is not None and hosts.get(result.host) is result.status
+    def knows(self, host: str, check: str, status: Status) -> bool:
+        """Return whether a result changes nothing."""
+        hosts = self.statuses.get(check)
+        return hosts is not None and hosts.get(host) is status
 
     def learn(self, result: CheckResult) -> None:
         """Remember a result that is recorded, or surely will be.
@@ -44,7 +45,8 @@ class Memory:
         self._newest = min(self._newest, now)  # a clock that was wrong must not count for ever
         if result.occurred_at >= self._newest:
             self._newest = min(result.occurred_at, now)
-            self.statuses.setdefault(result.check, {})[result.host] = result.status
+            host = sys.intern(result.host)  # many checks of a host need its name once
+            self.statuses.setdefault(result.check, {})[host] = result.status
         else:
             self.forget(result.host, result.check)
 

@@ -107,6 +107,7 @@ class Flipbell:
         self._directory = places.find_state(None, os.environ)
         self._config = places.said_config(None, os.environ)  # before a daemon goes elsewhere
         self._memory = Memory(self._directory)
+        self._statuses = self._memory.statuses  # a look-up less for each result
         self._extensions: Extensions | None = None
         self._lookout: Lookout | None = None
         self._begin()
@@ -141,7 +142,12 @@ class Flipbell:
 
     def flipbell_check_result(self, result: CheckResult) -> None:
         """Take a result."""
-        self.report(result)
+        try:
+            if self._statuses[result.check][result.host] is result.status:
+                return
+        except (KeyError, AttributeError, TypeError):  # new, or no CheckResult at all
+            pass
+        self._change(result)
 
     def flipbell_agent_stopping(self, timeout: float) -> None:
         """Record and deliver for at most *timeout* seconds."""
@@ -149,12 +155,7 @@ class Flipbell:
 
     def report(self, result: CheckResult) -> None:
         """Take a result of a check, changed or not."""
-        try:
-            if self._memory.statuses[result.check][result.host] is result.status:
-                return
-        except (KeyError, AttributeError, TypeError):  # new, or no CheckResult at all
-            pass
-        self._change(result)
+        self.flipbell_check_result(result)
 
     def _change(self, result: CheckResult) -> None:
         if not _is_sound(result):  # the agent must not suffer from its own mistake

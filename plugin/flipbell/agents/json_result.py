@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flipbell.agents import FormatError
 from flipbell.model import CheckResult, Status
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 _FAR = 1e12  # seconds
 KEYS = ("host", "check", "status", "output", "occurred_at")
+_PLAIN = frozenset({"id", "host", "check", "status", "output"})
+_STATUSES = {status.name: status for status in Status}
+_scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed leaves it out
 
 
 def read(given: Given) -> list[CheckResult]:
     """Read the results on stdin; options fill in what they lack."""
-    value = parse(given.read_stdin())
+    value = parse(given.read_stdin().decode("utf-8", "replace"))
     items = value if isinstance(value, list) else [value]
     return [
         result(item, given.now, host=given.host or given.this_host, check=given.check)
@@ -33,10 +36,26 @@ def read(given: Given) -> list[CheckResult]:
     ]
 
 
-def parse(content: bytes) -> object:
+def glance(text: str) -> tuple[dict[str, Any], Status] | None:
+    """Return a result and its status where all of it is plain, as most of a stream is.
+
+    None says only that it has to be looked at closely.
+    """
+    try:
+        item, end = _scan(text, 0)
+        status = _STATUSES[item["status"]]
+        is_plain = end == len(text) and item.keys() <= _PLAIN and item["check"] != ""
+        for key in ("host", "check", "output"):
+            is_plain = is_plain and type(item.get(key, "")) is str
+    except (StopIteration, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return (item, status) if is_plain else None
+
+
+def parse(text: str) -> object:
     """Parse JSON. Raises FormatError."""
     try:
-        value: object = json.loads(content.decode("utf-8", "replace"))
+        value: object = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         raise FormatError(
