@@ -53,9 +53,7 @@ def _record(check: Check, status: int, output: bytes, occurred_at: float) -> Non
         from flipbell import recorder, spool
 
         line = spool.encode(check.host, check.name, status, output, occurred_at)
-        if not recorder.is_known(check.state, line):
-            recorder.append(check.state, [line])
-        recorder.rouse(check.state, check.config)
+        recorder.record(check.state, check.config, [line])
     except Exception as error:  # noqa: BLE001  whatever broke here must not reach the agent
         from flipbell import log
 

@@ -75,16 +75,6 @@ def look(stamp: str, status: int) -> int:
     return DELIVERED
 
 
-def is_known(directory: str, stamp: str, status: int) -> bool:
-    """Return whether a check has a status already, and whatever waits is being seen to."""
-    found = look(stamp, status)
-    if found == WAITING:
-        from flipbell import fifo
-
-        return fifo.is_heard(directory)
-    return found == DELIVERED
-
-
 class Check:
     """A wrapped check, whose result will come: what can be found out while it runs."""
 
@@ -98,7 +88,12 @@ class Check:
 
     def has(self, status: int) -> bool:
         """Return whether it is known to have a status, so that nothing has to be recorded."""
-        return is_known(self.state, self._stamp, status)
+        found = look(self._stamp, status)
+        if found == WAITING:
+            from flipbell import fifo
+
+            return fifo.is_heard(self.state)
+        return found == DELIVERED
 
 
 def _bytes(text: str) -> bytes:

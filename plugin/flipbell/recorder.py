@@ -5,7 +5,7 @@ It reads no configuration and opens no database, so neither can lose a change.
 
 from __future__ import annotations
 
-from flipbell import quiet, spool, state, summon
+from flipbell import fifo, quiet, spool, state, summon
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,13 +34,25 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def is_known(directory: str, line: bytes) -> bool:
-    """Return whether a line says what was already known, and whatever waits is being seen to."""
+def record(directory: str, config: str | None, lines: list[bytes]) -> None:
+    """Record results that say something new, and see to a courier while anything waits.
+
+    Raises OSError (StateError among them) where they could not be recorded.
+    """
+    found = {_look(directory, line) for line in lines}
+    if quiet.CHANGED in found:
+        append(directory, lines)
+    elif quiet.WAITING not in found or fifo.is_heard(directory):
+        return
+    rouse(directory, config)
+
+
+def _look(directory: str, line: bytes) -> int:
     result = spool.decode(line)
     if result is None:
-        return False
+        return quiet.CHANGED
     _, status, host, check, _ = result
-    return quiet.is_known(directory, quiet.stamp(quiet.home(directory), host, check), status)
+    return quiet.look(quiet.stamp(quiet.home(directory), host, check), status)
 
 
 def append(directory: str, lines: Iterable[bytes]) -> tuple[Position, Position]:

@@ -72,11 +72,21 @@ class Relay:
                     posix.close(self._source)
                     is_open = False
         if is_open:
+            self._pass_rest()
+        posix.close(self._leash)
+        return status, self._output
+
+    def _pass_rest(self) -> None:
+        """Pass on what an ended command left in its pipe."""
+        posix.set_blocking(self._source, False)
+        try:
+            while self.pass_block():
+                pass
+        except BlockingIOError:  # something that it left running may write more
             from flipbell import remains
 
             remains.pass_on(self, self._source)
-        posix.close(self._leash)
-        return status, self._output
+        posix.close(self._source)
 
     def _ended(self) -> int | None:
         """Return the command's wait status once it has ended."""

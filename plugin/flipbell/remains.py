@@ -15,21 +15,10 @@ _SIGNAL_STATUS = 128
 
 
 def pass_on(relay: "Relay", source: int) -> None:
-    """Write what an ended command left in its pipe.
+    """Leave a child behind for the output of what an ended command left running.
 
-    Something that it left running may hold the pipe's other end. The agent would see the command
-    end now and its output later, so a child stays behind for that output.
+    The agent would see the command end now and its output later, so it does.
     """
-    posix.set_blocking(source, False)
-    try:
-        while relay.pass_block():
-            pass
-    except BlockingIOError:
-        _wait_in_child(relay, source)
-    posix.close(source)
-
-
-def _wait_in_child(relay: "Relay", source: int) -> None:
     posix.set_blocking(source, True)
     try:
         child = posix.fork()

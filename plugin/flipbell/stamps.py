@@ -71,6 +71,8 @@ class Stamps:
 
     def clear(self) -> None:
         """Remove all stamps, before the ledger is replaced. Raises OSError."""
+        if not any(name.startswith(quiet.PREFIX) for name in os.listdir(self._directory)):
+            return  # and only a courier makes any, so the lock is not needed to see that
         held = state.lock(self._directory, state.APPEND_LOCK)
         try:
             _clear(self._directory)
@@ -111,8 +113,10 @@ def _give_to_owner(directory: str, home: str) -> None:
 def _clear(directory: str) -> None:
     """Remove every stamp, also those of earlier boots."""
     for name in os.listdir(directory):
-        if name.startswith(quiet.PREFIX):
-            home = f"{directory}/{name}"
+        home = f"{directory}/{name}"
+        if name.startswith(quiet.PREFIX) and (os.path.islink(home) or not os.path.isdir(home)):
+            os.unlink(home)
+        elif name.startswith(quiet.PREFIX):
             for stamp in os.listdir(home):
                 quiet.remove(f"{home}/{stamp}")
             os.rmdir(home)

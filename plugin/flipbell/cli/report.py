@@ -113,17 +113,13 @@ def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
     if not results:
         return
     directory = places.find_state(options.state, os.environ)
-    lines = [recorder.line(result) for result in results]
-    if all(recorder.is_known(directory, line) for line in lines):
-        return
     try:
-        recorder.append(directory, lines)
+        recorder.record(directory, options.config, [recorder.line(result) for result in results])
     except OSError as error:
         log.error(f"not recorded: {results[0].check} on {results[0].host}: {error}")
         if options.echo:
             return
         raise CommandError(f"not recorded: {error}") from None
-    recorder.rouse(directory, options.config)
 
 
 def _echo(options: argparse.Namespace, results: list[CheckResult]) -> int:
