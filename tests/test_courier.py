@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import FLIPBELL, Process, until
-from flipbell import state
+from flipbell import log, state
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger, LedgerError
@@ -50,10 +50,9 @@ def _courier(site: Site, clock: Any = time.time) -> Courier:
     state.prepare(str(site.state))
     lock = state.try_lock(str(site.state), state.COURIER_LOCK)
     assert lock is not None
-    config = site.environ["FLIPBELL_CONFIG"]
-    return Courier(
-        str(site.state), config, Extensions(), lock=lock, clock=clock, chance=lambda: 0.0
-    )
+    extensions = Extensions()
+    rooms = Rooms(site.environ["FLIPBELL_CONFIG"], extensions.channel_types(), log.warning)
+    return Courier(str(site.state), rooms, extensions, lock=lock, clock=clock, chance=lambda: 0.0)
 
 
 def test_a_room_that_hangs_delays_no_other(

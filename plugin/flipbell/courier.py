@@ -20,7 +20,6 @@ from flipbell._database import is_broken, is_suspicious, last_set_aside, set_asi
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
-from flipbell.rooms import Rooms
 from flipbell.stamps import Stamps
 from flipbell.turns import Turns
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flipbell.extensions import Extensions
+    from flipbell.rooms import Rooms
     from flipbell.turns import Job, Settled
 
 _ROTATE_AT = 1 << 18  # bytes
@@ -49,7 +49,7 @@ class Courier:
     def __init__(
         self,
         directory: str,
-        config: str,
+        rooms: Rooms,
         extensions: Extensions,
         *,
         lock: int,
@@ -57,9 +57,8 @@ class Courier:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._directory = directory
-        self._config = config
         self._extensions = extensions
-        self._rooms = Rooms(config, extensions.channel_types(), log.warning)
+        self._rooms = rooms
         self._lock = lock
         self._clock = clock
         self._chance = chance
@@ -216,7 +215,7 @@ class Courier:
             if ledger.position() == spool.START:  # new: stamps are those of another
                 self._stamps.clear()
             with ledger.transaction():
-                claim_config(ledger, self._config)
+                claim_config(ledger, self._rooms.directory)
                 self._turns = Turns(ledger, self._rooms, self._extensions, self._chance)
                 self._recover(ledger)
         except BaseException:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from flipbell.courier import Courier
-    from flipbell.extensions import Extensions
     from flipbell.look import Lookout
+    from flipbell.rooms import Rooms
 
 _LOOK = 1.0  # seconds between looks at what other processes recorded
 _UNWRITTEN_LIMIT = 10_000  # results kept while the state directory cannot be written
@@ -98,17 +98,20 @@ class Flipbell:
     """Takes an agent's results. Thread-safe; no call raises, waits or touches a disk."""
 
     def __init__(self, agent: str) -> None:
-        # Imported before the agent's loop runs: later they would stall it for milliseconds.
+        # Loaded before the agent's loop runs: later it would stall that for milliseconds.
         import requests  # noqa: F401
 
-        from flipbell import courier, extensions  # noqa: F401
+        from flipbell import courier  # noqa: F401
+        from flipbell.extensions import Extensions
 
         self._agent = agent
         self._directory = places.find_state(None, os.environ)
         self._config = places.said_config(None, os.environ)  # before a daemon goes elsewhere
         self._memory = Memory(self._directory)
         self._statuses = self._memory.statuses  # a look-up less for each result
-        self._extensions: Extensions | None = None
+        self._extensions = Extensions.load()
+        self._rooms: Rooms | None = None
+        self._read_rooms()
         self._lookout: Lookout | None = None
         self._begin()
         this = weakref.ref(self)
@@ -129,6 +132,8 @@ class Flipbell:
     def begin_in_child(self) -> None:
         """Begin anew in a forked process; the parent may die before it writes what it knows."""
         self._memory.statuses.clear()
+        if self._rooms is not None:
+            self._rooms.drop_senders()
         self._begin()
         state.let_go(self._directory)
 
@@ -206,7 +211,8 @@ class Flipbell:
         if self._recorded == self._delivered:
             return True
         if self._lookout is None:
-            self._lookout = Lookout(self._directory, self._find_config(), self._load_extensions())
+            config = self._read_rooms().directory
+            self._lookout = Lookout(self._directory, config, self._extensions)
         return self._lookout.is_all_delivered()
 
     def __enter__(self) -> Self:
@@ -304,26 +310,27 @@ class Flipbell:
             state.unlock(held)  # or no courier could ever start while this agent lives
             raise
 
+    def _read_rooms(self) -> Rooms:
+        """Return the configuration, which is read once, unless the state was bound to another."""
+        from flipbell.binding import config_for
+        from flipbell.rooms import Rooms
+
+        config = config_for(self._directory, self._config)
+        if self._rooms is None or self._rooms.directory != config:
+            self._rooms = Rooms(config, self._extensions.channel_types(), log.warning)
+            self._rooms.refresh()
+        return self._rooms
+
     def _start_courier(self, held: int) -> None:
         from flipbell.courier import Courier
 
-        courier = Courier(self._directory, self._find_config(), self._load_extensions(), lock=held)
+        rooms = self._read_rooms()
+        courier = Courier(self._directory, rooms, self._extensions, lock=held)
         delivery = threading.Thread(
             target=self._deliver, args=(courier,), name="flipbell-courier", daemon=True
         )
         self._courier, self._delivery = courier, delivery
         delivery.start()
-
-    def _find_config(self) -> str:
-        from flipbell.binding import config_for
-
-        return config_for(self._directory, self._config)
-
-    def _load_extensions(self) -> Extensions:
-        from flipbell.extensions import Extensions
-
-        self._extensions = self._extensions or Extensions.load()
-        return self._extensions
 
     def _deliver(self, courier: Courier) -> None:
         from flipbell.ledger import LedgerError

@@ -112,6 +112,10 @@ def disturb(directory: str, checks: "Iterable[tuple[str, str]]") -> None:
     while its stamp stays could be hidden.
     """
     stamps = home(directory)
+    try:
+        posix.stat(stamps)
+    except FileNotFoundError:  # and only a courier that holds the lock makes it
+        return
     remove(f"{stamps}/{IDLE}")
     for host, check in checks:
         remove(stamp(stamps, host, check))

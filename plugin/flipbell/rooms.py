@@ -32,7 +32,7 @@ class Rooms:
         types: Mapping[str, ChannelType],
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         self._types = types
         self._log = say
         self._signature: config.Signature | None = None
@@ -47,12 +47,12 @@ class Rooms:
 
     def refresh(self) -> bool:
         """Read the configuration if it has changed; return whether it was read."""
-        seen = config.signature(self._directory)
-        is_same = seen == self._signature and self._directory not in self._config.unreadable
+        seen = config.signature(self.directory)
+        is_same = seen == self._signature and self.directory not in self._config.unreadable
         if is_same and not (self._was_fresh and config.age(seen) >= _TICK):
             return False
         self._was_fresh = config.age(seen) < _TICK
-        fresh = config.load(self._directory, self._types)
+        fresh = config.load(self.directory, self._types)
         before, self._config, self._signature = self.channels, fresh, seen
         self._failed.clear()
         kept = {name: channel for name, channel in before.items() if self.may_return(name)}
@@ -88,6 +88,10 @@ class Rooms:
                 self._failed.add(name)
                 self._log(f"channel {name}: type {channel.type} failed: {type(error).__name__}")
 
+    def drop_senders(self) -> None:
+        """Forget all connections, which a forked process must not share."""
+        self._senders.clear()
+
     def drop_sender(self, name: str) -> None:
         """Have a channel delivered to by a new sender from now on."""
         self._senders.pop(name, None)
@@ -99,7 +103,7 @@ class Rooms:
     def may_return(self, name: str) -> bool:
         """Return whether a channel is out of sight only because a file is broken."""
         read = self._config
-        if name in read.broken or name in self._failed or self._directory in read.unreadable:
+        if name in read.broken or name in self._failed or self.directory in read.unreadable:
             return True
         home = self._homes.get(name)
         return home in read.unreadable if home else bool(read.unreadable)
@@ -120,7 +124,7 @@ class Rooms:
         for path in self._config.unreadable:
             ledger.set_unread(path, last)
         unread = ledger.unread()
-        everywhere = unread.get(self._directory, last)
+        everywhere = unread.get(self.directory, last)
         for path, names in self._config.files.items():
             for name in names:
                 ledger.register(name, min(unread.get(path, last), everywhere))

@@ -94,8 +94,11 @@ def _courier(directory: str, config: str | None, lock: int) -> Courier:
     from flipbell.binding import config_for
     from flipbell.courier import Courier
     from flipbell.extensions import Extensions
+    from flipbell.rooms import Rooms
 
-    return Courier(directory, config_for(directory, config), Extensions.load(), lock=lock)
+    extensions = Extensions.load()
+    rooms = Rooms(config_for(directory, config), extensions.channel_types(), log.warning)
+    return Courier(directory, rooms, extensions, lock=lock)
 
 
 def _take_over(directory: str) -> int | None:

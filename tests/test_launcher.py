@@ -1,0 +1,106 @@
+"""The launcher: it finds its Python and its package wherever and however it is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conftest import FLIPBELL, unmeasured
+
+if TYPE_CHECKING:
+    from conftest import Site
+
+CHECK = ["run", "--check", "x", "--", "sh", "-c", "echo out; echo err >&2; exit 1"]
+
+
+def _call(site: Site, *command: str, **options: object) -> tuple[int, bytes, bytes]:
+    environ = {**unmeasured(site.environ), "FLIPBELL_COURIER": "off"}
+    options = {"env": environ, "capture_output": True, "timeout": 60, **options}
+    done = subprocess.run(command, check=False, **options)  # type: ignore[call-overload]
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_through_links_with_spaces_absolute_and_relative(site: Site) -> None:
+    (site.base / "a dir").mkdir()
+    (site.base / "a dir" / "first").symlink_to(FLIPBELL)
+    (site.base / "second link").symlink_to("a dir/first")
+
+    assert _call(site, str(site.base / "second link"), *CHECK) == (1, b"out\n", b"err\n")
+    assert _call(site, "./second link", *CHECK, cwd=site.base) == (1, b"out\n", b"err\n")
+
+
+def test_through_a_link_to_the_environment(site: Site) -> None:
+    (site.base / "opt link").symlink_to(Path(FLIPBELL).parent.parent)
+
+    called = str(site.base / "opt link" / "bin" / "flipbell")
+    assert _call(site, called, *CHECK) == (1, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("command", [["flipbell"], ["sh", FLIPBELL]])
+def test_by_the_path_and_by_a_shell(site: Site, command: list[str]) -> None:
+    site.environ["PATH"] = f"{Path(FLIPBELL).parent}:{site.environ['PATH']}"
+
+    environ = {**unmeasured(site.environ), "FLIPBELL_COURIER": "off"}
+    done = subprocess.run(
+        ["sh", "-c", '"$@"', "sh", *command, *CHECK], env=environ, check=False, capture_output=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"out\n", b"err\n")
+
+
+def test_nothing_of_the_environment_changes_what_runs(site: Site) -> None:
+    (site.base / "flipbell").mkdir()
+    (site.base / "select.py").write_text("raise SystemExit('not this one')")
+    site.environ.update(PYTHONPATH=str(site.base), PYTHONHOME="/nowhere", PYTHONSTARTUP="/x")
+
+    assert _call(site, FLIPBELL, *CHECK, cwd=site.base) == (1, b"out\n", b"err\n")
+    assert _call(site, FLIPBELL, "--version", cwd=site.base)[1].startswith(b"flipbell ")
+
+
+def test_an_installation_for_a_user_has_no_python_beside_it(site: Site) -> None:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = site.base / "lib" / version / "site-packages"
+    (site.base / "bin").mkdir()
+    packages.mkdir(parents=True)
+    shutil.copy(FLIPBELL, site.base / "bin" / "flipbell")
+    import flipbell
+
+    (packages / "flipbell").symlink_to(Path(flipbell.__file__).parent)
+    site.environ["PATH"] = f"{Path(sys.executable).parent}:{site.environ['PATH']}"
+
+    assert _call(site, str(site.base / "bin" / "flipbell"), *CHECK) == (1, b"out\n", b"err\n")
+
+
+def test_without_its_package_it_is_a_check_that_could_not_check(site: Site) -> None:
+    shutil.copy(FLIPBELL, site.base / "flipbell")
+    bare = Path(sys.base_prefix) / "bin"
+    site.environ["PATH"] = f"{bare}:{os.defpath}"
+
+    status, out, err = _call(site, str(site.base / "flipbell"), *CHECK)
+
+    assert (status, err) == (3, b"")
+    assert out.startswith(b"UNKNOWN - flipbell: not installed for ")
+
+
+def test_without_a_python_it_is_a_check_that_could_not_check(site: Site) -> None:
+    shutil.copy(FLIPBELL, site.base / "flipbell")
+    site.environ["PATH"] = str(site.base)
+
+    status, out, err = _call(site, "/bin/sh", str(site.base / "flipbell"), *CHECK)
+
+    assert (status, err) == (3, b"")
+    assert out.startswith(b"UNKNOWN - flipbell: no Python for ")
+
+
+def test_hooks_name_the_launcher_as_it_was_called(site: Site) -> None:
+    link = site.base / "flipbell"
+    link.symlink_to(FLIPBELL)
+
+    _, out, _ = _call(site, str(link), "hooks", "systemd")
+
+    assert f"ExecStart={link} courier\n".encode() in out
