@@ -19,7 +19,8 @@ from flipbell.room.watch import ROUTES, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-    from wsgiref.types import StartResponse, WSGIEnvironment
+
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
     from flipbell.room.keys import Keys
     from flipbell.room.store import Store
@@ -115,7 +116,7 @@ def is_loopback(name: str) -> bool:
 
 
 def _read(name: str) -> tuple[bytes, str]:
-    content = resources.files(__package__ or "").joinpath("page", name).read_bytes()
+    content = resources.files(__package__ or "").joinpath("page").joinpath(name).read_bytes()
     return content, sha256(content).hexdigest()[:16]
 
 

@@ -37,6 +37,9 @@ CREATE TABLE messages (
 CREATE INDEX messages_by_room ON messages (room, id);
 CREATE INDEX messages_by_time ON messages (at);
 """
+_WRITTEN = (
+    "uuid, room, at, sender, color, notify, format, message, card, attach_to, subject, status"
+)
 _COLUMNS = "id, uuid, room, at, sender, color, notify, format, message, card, attach_to"
 
 
@@ -159,11 +162,9 @@ class Store:
             _storable(body["attach_to"]) if body.get("attach_to") else None,
             *((_storable(reading.subject), reading.status) if reading else (None, None)),
         ]
-        statement = (
-            "INSERT INTO messages (uuid, room, at, sender, color, notify, format, message, card, "
-            f"attach_to, subject, status) VALUES ({', '.join('?' * 12)})"
-        )
+        places = ", ".join("?" * len(values))
         with self._lock, self._transaction():
+            statement = f"INSERT INTO messages ({_WRITTEN}) VALUES ({places})"  # noqa: S608  ours
             number = int(self._db.execute(statement, values).lastrowid or 0)
         with self._arrived:
             self.newest = max(self.newest, number)
@@ -222,10 +223,9 @@ class Store:
 
 
 def _message(row: tuple[Any, ...]) -> Message:
-    *head, notify, style, message, card, attach_to = row
-    return Message(
-        *head, bool(notify), style, message, json.loads(card) if card else None, attach_to
-    )
+    values = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    card = json.loads(values["card"]) if values["card"] else None
+    return Message(**{**values, "notify": bool(values["notify"]), "card": card})
 
 
 def _storable(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ class Watch:
         yield f"retry: {_RETRY}\n\n".encode()
         store = self._store
         name, _, number = last.partition(":")
-        is_known = name == store.name and number.isdecimal() and len(number) < 20
+        is_known = name == store.name and re.fullmatch(r"[0-9]{1,18}", number) is not None
         after = int(number) if is_known else store.newest
         if (last and not is_known) or store.newest - after > _MISSED or after > store.newest:
             after = store.newest
