@@ -136,7 +136,7 @@ def _token(authorization: str | None, query: Mapping[str, str]) -> str:
 
 
 def notification(call: Call) -> dict[str, Any]:
-    """Return the body of a notification, with HipChat's defaults. Raises RefusalError: 400 or 413."""
+    """Return the body of a notification, with HipChat's defaults. Raises RefusalError."""
     if len(call.body) > BODY_LIMIT:
         raise RefusalError(413, f"The request body is longer than {BODY_LIMIT} bytes")
     kind = (call.content_type or "").partition(";")[0].strip().lower()

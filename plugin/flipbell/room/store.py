@@ -40,7 +40,7 @@ CREATE INDEX messages_by_time ON messages (at);
 _WRITTEN = (
     "uuid, room, at, sender, color, notify, format, message, card, attach_to, subject, status"
 )
-_COLUMNS = "id, uuid, room, at, sender, color, notify, format, message, card, attach_to"
+_COLUMNS = f"id, {_WRITTEN}"
 
 
 class StoreError(Exception):
@@ -70,6 +70,8 @@ class Message:
     message: str
     card: Mapping[str, Any] | None
     attach_to: str | None
+    subject: str | None
+    status: str | None
 
 
 class Store:

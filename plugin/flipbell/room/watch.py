@@ -144,6 +144,7 @@ def shown(message: Message) -> dict[str, Any]:
         "text": plain,
         "card": _card(message.card) if message.card else None,
         "attach_to": message.attach_to,
+        "point": [message.subject, message.status] if message.subject else None,
     }
 
 
