@@ -87,6 +87,11 @@ class HipChatServer:
     def __exit__(self, *_: object) -> None:
         self._server.stop()
 
+    @property
+    def rooms(self) -> list[HipChatRoom]:
+        """All rooms that were made."""
+        return list(self._rooms.values())
+
     def room(self) -> HipChatRoom:
         """Return a fresh room; what a test before left under way does not reach it."""
         return self.add(HipChatRoom)

@@ -83,7 +83,7 @@ class App:
                 status=421,
                 mimetype="text/plain",
             )
-        if request.path == "/v2" or request.path.startswith("/v2/"):
+        if request.path.startswith(("/v1/", "/v2/")):
             return self._api.answer(_call(request), request.host_url.rstrip("/"))
         if request.method not in ("GET", "HEAD"):
             raise MethodNotAllowed(["GET", "HEAD"])

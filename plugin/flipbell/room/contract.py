@@ -144,7 +144,8 @@ def notification(call: Call) -> dict[str, Any]:
         raise RefusalError(400, f"Content-Type must be application/json, not {quoted(kind)}")
     body = _parsed(call.body)
     _validate(body)
-    return {**DEFAULTS, **body}
+    whole: dict[str, Any] = _whole(body)
+    return {**DEFAULTS, **whole}
 
 
 def unknown_fields(body: Mapping[str, Any]) -> list[str]:
@@ -164,6 +165,17 @@ def _parsed(body: bytes) -> Any:  # noqa: ANN401  any JSON
 
 def _no_number(word: str) -> float:
     raise json.JSONDecodeError(f"{word} is no JSON", word, 0)
+
+
+def _whole(value: Any) -> Any:  # noqa: ANN401  any JSON
+    """Return a value without half characters, which JSON can say and no file can hold."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(inner) for name, inner in value.items()}
+    return value
 
 
 _LOADED: list[jsonschema.Draft7Validator] = []

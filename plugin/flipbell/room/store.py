@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _APPLICATION = 0x666C6972  # "flir"
 VERSION = 1
+_BUSY_SECONDS = 2.0  # for another program, as one that makes a backup
 _SCRIPT = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE rooms (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);
@@ -83,7 +84,9 @@ class Store:
         self._arrived = threading.Condition()
         self._is_closed = False
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
             self._db.execute("PRAGMA journal_mode=PERSIST")
             self._db.execute("PRAGMA synchronous=EXTRA")
             self._prepare()
@@ -158,11 +161,11 @@ class Store:
         """Keep a message; it is on disk when this returns its number."""
         card = body.get("card")
         values = [
-            *(str(uuid.uuid4()), room, at, _storable(sender), body["color"]),
-            *(bool(body["notify"]), body["message_format"], _storable(body["message"])),
+            *(str(uuid.uuid4()), room, at, sender, body["color"]),
+            *(bool(body["notify"]), body["message_format"], body["message"]),
             json.dumps(card) if card else None,
-            _storable(body["attach_to"]) if body.get("attach_to") else None,
-            *((_storable(reading.subject), reading.status) if reading else (None, None)),
+            body.get("attach_to") or None,
+            *((reading.subject, reading.status) if reading else (None, None)),
         ]
         places = ", ".join("?" * len(values))
         with self._lock, self._transaction():
@@ -228,8 +231,3 @@ def _message(row: tuple[Any, ...]) -> Message:
     values = dict(zip(_COLUMNS.split(", "), row, strict=True))
     card = json.loads(values["card"]) if values["card"] else None
     return Message(**{**values, "notify": bool(values["notify"]), "card": card})
-
-
-def _storable(text: str) -> str:
-    """Return text without half characters, which JSON can say and no file can hold."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
