@@ -139,7 +139,7 @@ def test_a_long_room_costs_no_more_to_open_than_a_short_one() -> None:
             " subject, status) VALUES (?, ?, ?, '', 'red', 0, 'text', 'made up', ?, 'CRITICAL')",
             rows,
         )
-    store._db.set_progress_handler(count, 1)  # type: ignore[arg-type]  None says: go on
+    store._db.set_progress_handler(count, 1)
     first, last, older = (
         cost(lambda room: store.before(room, None, 51), 1),
         cost(lambda room: store.before(room, None, 51), 3),
