@@ -50,6 +50,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options, Service(chromedriver))
         self.tell("Page.addScriptToEvaluateOnNewDocument", source=WITNESS)
+        self.tell("Emulation.setLocaleOverride", locale="en-GB")
         self.size(1200, 800)
 
     def close(self) -> None:
@@ -58,7 +59,7 @@ class Browser:
 
     def tell(self, command: str, **arguments: Any) -> None:
         """Send a command of the browser's own protocol."""
-        self.driver.execute_cdp_cmd(command, arguments)  # type: ignore[no-untyped-call]
+        self.driver.execute_cdp_cmd(command, arguments)
 
     def size(self, width: int, height: int) -> None:
         """Make the page's place so many pixels large."""
@@ -88,7 +89,7 @@ class Browser:
 
     def js(self, script: str, *arguments: Any) -> Any:
         """Run a script in the page, and return what it returns."""
-        return self.driver.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+        return self.driver.execute_script(script, *arguments)
 
     def all(self, selector: str) -> list[WebElement]:
         """Return the elements that a CSS selector finds."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import sqlite3
 import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -46,10 +48,15 @@ def room(shared_room: OpenRoom, browser: Browser) -> Iterator[OpenRoom]:
     """A room whose page asked nobody else for anything, ran nothing and broke no rule."""
     browser.size(1200, 800)
     browser.scheme("light")
+    browser.requests()  # of the browser's own first page
     yield shared_room
     assert browser.js("return [window.pwned, window.violations]") == [[], []]
-    asked = [url for url in browser.requests() if not url.startswith(("about:", "data:"))]
-    assert [url for url in asked if not url.startswith(f"{shared_room.url}/")] == []
+    assert [url for url in browser.requests() if _is_elsewhere(url)] == []
+
+
+def _is_elsewhere(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme not in ("about", "data") and parts.hostname != "127.0.0.1"
 
 
 def test_a_message_appears_by_itself(room: OpenRoom, browser: Browser, figures: list[str]) -> None:
@@ -112,7 +119,7 @@ def test_another_room_shows_that_something_came_and_rang(room: OpenRoom, browser
     browser.one("a[href='#room-2']").click()
     browser.wait_for_text("over there")
     assert browser.all(".badge") == []
-    assert browser.one(".room[aria-current]").text == "web team"
+    assert browser.one(".room[aria-current] .room-name").text == "web team"
 
 
 def test_a_page_survives_a_restart_and_shows_what_it_missed(
@@ -174,17 +181,23 @@ def test_no_hostile_message_does_anything(room: OpenRoom, browser: Browser) -> N
         assert browser.complaints() == []
         browser.open(f"{room.url}/#room-1")
         browser.wait_for_text("the last of them")
-        while browser.one("#older").is_displayed() and "over" not in browser.texts():
-            browser.js("document.getElementById('older').click()")
-            browser.until(lambda: not browser.js("return window.isLoading"))
+        _load_all(browser)
     asked = browser.requests()
     assert not [url for url in asked if ELSEWHERE in url]
+
+
+def _load_all(browser: Browser) -> None:
+    while browser.one("#older").is_displayed():
+        count = len(browser.texts())
+        browser.js("document.getElementById('older').click()")
+        browser.until(lambda: len(browser.texts()) > count)  # noqa: B023  it is called at once
 
 
 # Touches everything in every message, so that whatever handler is left would run.
 LOOK = """
 const found = {tags: [], attributes: [], links: [], "out of place": []};
-const tags = new Set("A B I STRONG EM BR PRE CODE SPAN UL OL LI TABLE THEAD TBODY TR TD TH".split(" "));
+const tags = new Set(
+  "A B I STRONG EM BR PRE CODE SPAN UL OL LI TABLE THEAD TBODY TR TD TH".split(" "));
 const attributes = new Set("href target rel colspan rowspan style data-style".split(" "));
 const protocols = new Set(["http:", "https:", "mailto:"]);
 for (const article of document.querySelectorAll("article")) {
@@ -199,7 +212,7 @@ for (const article of document.querySelectorAll("article")) {
     for (const kind of ["click", "mouseover", "mouseenter", "focus", "error", "load", "toggle"])
       element.dispatchEvent(new Event(kind, { bubbles: true, cancelable: true }));
   }
-  for (const link of article.querySelectorAll("a"))
+  for (const link of article.querySelectorAll("a[href]"))
     if (!protocols.has(link.protocol)) found.links.push(link.outerHTML);
   const box = article.getBoundingClientRect();
   if (box.right > innerWidth || box.width < 100) found["out of place"].push(article.outerHTML);
@@ -240,10 +253,14 @@ def test_old_messages_load_when_they_are_asked_for(
             assert browser.texts() == [f"text {n}" for n in range(count - 50, count)]
 
         browser.js("document.getElementById('feed').scrollTop = 1")
+        oldest = "document.querySelector('li[data-id=\"%d\"]').getBoundingClientRect().top"
+        before = browser.js(f"return {oldest}" % (100 + 9951))
         browser.until(lambda: len(browser.texts()) == 100)
+        assert abs(browser.js(f"return {oldest}" % (100 + 9951)) - before) < 3  # nothing jumped
         browser.one("#older").click()
-        browser.until(lambda: len(browser.texts()) == 150)
-        assert browser.texts() == [f"text {n}" for n in range(9850, 10_000)]
+        browser.until(lambda: len(browser.texts()) >= 150)
+        shown = browser.texts()
+        assert shown == [f"text {n}" for n in range(10_000 - len(shown), 10_000)]
 
 
 def test_the_timeline_shows_each_status_for_as_long_as_it_was(
@@ -284,10 +301,12 @@ def test_everything_is_reached_by_keyboard(room: OpenRoom, browser: Browser) -> 
     for _ in range(9):
         browser.press(Keys.TAB)
         reached.append(browser.focused())
-    assert reached[:3] == ["Skip to the messages", "ops", "web team"]
+    assert [text.partition(",")[0] for text in reached[:3]] == [
+        "Skip to the messages",
+        "ops",
+        "web team",
+    ]
     assert "Sound off" in reached
-    assert any(browser.js("return document.activeElement.id") == "feed" or "text" in text
-               for text in reached)  # fmt: skip
 
     browser.press(Keys.ALT, Keys.ARROW_DOWN)
     browser.until(lambda: browser.one("h1").text == "web team")
@@ -295,48 +314,58 @@ def test_everything_is_reached_by_keyboard(room: OpenRoom, browser: Browser) -> 
     browser.until(lambda: browser.one("h1").text == "ops")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
-def test_axe_finds_nothing_serious(
-    room: OpenRoom, browser: Browser, scheme: str, width: int
-) -> None:
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRoom]:
+    """A room as a team's looks after an hour."""
+    base = tmp_path_factory.mktemp("story")
+    with OpenRoom(base, "--no-limits") as room:
+        _tell_a_story(room)
+        room.stop()
+        _age(base / "room" / "messages.sqlite")
+        room.open()
+        yield room
+
+
+def _show(browser: Browser, story: OpenRoom, scheme: str, width: int) -> None:
     browser.scheme(scheme)
-    browser.size(width, 800)
-    browser.open(f"{room.url}/#room-1")
-    _tell_a_story(room)
-    browser.wait_for_text("デプロイが完了しました 🎉 https://example.com/build/42")
-    browser.until(lambda: not browser.all("li.new:last-child .running"))
+    browser.size(width, 680)
+    browser.open(f"{story.url}/#room-1")
+    browser.until(lambda: len(browser.texts()) == 7)
     browser.js("for (const animation of document.getAnimations()) animation.finish()")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1000, 390])
+def test_axe_finds_nothing_serious(
+    story: OpenRoom, browser: Browser, scheme: str, width: int
+) -> None:
+    _show(browser, story, scheme, width)
+    story.take(room="web team", message="<b>CRITICAL</b>: cert on www", color="red", notify=True)
+    browser.until(lambda: browser.all(".badge.rings"))
     spec = importlib.util.find_spec("axe_core_python")
     assert spec is not None
     assert spec.origin is not None
-    axe = (Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8")
-    browser.tell("Page.setBypassCSP", enabled=False)
-    browser.js(axe + "; window.axe = axe;")
+    browser.js((Path(spec.origin).parent / "axe.min.js").read_text(encoding="utf-8"))
 
-    result = browser.driver.execute_async_script(  # type: ignore[no-untyped-call]
+    result = browser.driver.execute_async_script(
         "const done = arguments[0]; axe.run().then(done, (error) => done(String(error)))"
     )
 
-    found = [rule for rule in result["violations"] if rule["impact"] in SERIOUS]
-    assert [(rule["id"], rule["nodes"][0]["html"], rule["nodes"][0]["failureSummary"])
-            for rule in found] == []  # fmt: skip
+    found = [
+        (rule["id"], rule["nodes"][0]["html"], rule["nodes"][0]["failureSummary"])
+        for rule in result["violations"]
+        if rule["impact"] in SERIOUS
+    ]
+    assert found == []
     assert len(result["passes"]) > 20
     assert browser.js("return document.documentElement.scrollWidth") <= width
 
 
 def _tell_a_story(room: OpenRoom) -> None:
     """Post what a team's room looks like."""
-    for status, color, check, was, output, notify in (
-        ("WARNING", "yellow", "disk on web-01", "OK for 2 h 3 min", "15% free", False),
-        ("CRITICAL", "red", "load on web-02", "OK for 40 min", "31.2, 24.0, 12.9", True),
-        ("UNKNOWN", "gray", "backup on db-01", "OK for 3 d", "no answer", True),
-        ("CRITICAL", "red", "disk on web-01", "WARNING for 12 min", "3% free", True),
-        ("OK", "green", "load on web-02", "CRITICAL for 4 min", "0.5", False),
-    ):
-        name = check.partition(" ")[0].upper()
-        text = f"<b>{status}</b>: {check} (was {was})<br>{name} {status} - {output}"
-        room.take(message=text, color=color, notify=notify, **{"from": "flipbell"})
+    _tell(room, "WARNING", "disk on web-01", "OK for 2 h 3 min", "15% free")
+    _tell(room, "CRITICAL", "load on web-02", "OK for 40 min", "31.2, 24.0, 12.9")
+    _tell(room, "UNKNOWN", "backup on db-01", "OK for 3 d", "no answer")
     attributes = [
         {"label": "branch", "value": {"label": "main"}},
         {"label": "state", "value": {"label": "FAILED", "style": "lozenge-error"}},
@@ -347,41 +376,44 @@ def _tell_a_story(room: OpenRoom) -> None:
         card={**card, "url": "https://example.com/43", "description": "3 of 812 tests failed"},
         **{"from": "Jenkins"},
     )
+    _tell(room, "OK", "load on web-02", "CRITICAL for 28 min", "0.5")
     room.take(
-        message="デプロイが完了しました 🎉 https://example.com/build/42",
+        message="デプロイが完了しました 🎉 https://example.com/build/44",
         message_format="text",
         color="purple",
         **{"from": "Jenkins"},
     )
+    _tell(room, "CRITICAL", "disk on web-01", "WARNING for 53 min", "3% free")
 
 
+def _tell(room: OpenRoom, status: str, check: str, was: str, output: str) -> None:
+    color = {"OK": "green", "WARNING": "yellow", "CRITICAL": "red", "UNKNOWN": "gray"}[status]
+    name = check.partition(" ")[0].upper()
+    text = f"<b>{status}</b>: {check} (was {was})<br>{name} {status} - {output}"
+    rings = status in ("CRITICAL", "UNKNOWN")
+    room.take(message=text, color=color, notify=rings, **{"from": "flipbell"})
+
+
+@pytest.mark.parametrize("name", SHOTS)
 def test_the_readmes_pictures(
-    browser: Browser, tmp_path: Path, pytestconfig: pytest.Config
+    story: OpenRoom, browser: Browser, pytestconfig: pytest.Config, name: str
 ) -> None:
     """Takes them anew, and with --screenshots puts them where the README shows them."""
-    browser.size(1100, 720)
-    with OpenRoom(tmp_path, "--no-limits") as room:
-        _tell_a_story(room)
-        room.take(room="web team", message="<b>OK</b>: cert on www", color="green")
-        room.stop()
-        _age(tmp_path / "room" / "messages.sqlite")
-        room.open()
-        for name in SHOTS:
-            browser.scheme("dark" if "dark" in name else "light")
-            browser.open(f"{room.url}/#room-1")
-            browser.until(lambda: len(browser.texts()) == 7)
-            browser.js("for (const animation of document.getAnimations()) animation.finish()")
-            picture = browser.driver.get_screenshot_as_png()
-            assert struct.unpack(">II", picture[16:24]) == (1100, 720)
-            assert len(picture) < LARGEST
-            if pytestconfig.getoption("--screenshots"):
-                (ROOT / name).parent.mkdir(exist_ok=True)
-                (ROOT / name).write_bytes(picture)
+    _show(browser, story, "dark" if "dark" in name else "light", 1000)
+
+    picture = browser.driver.get_screenshot_as_png()
+
+    assert struct.unpack(">II", picture[16:24]) == (1000, 680)
+    ground = browser.js("return getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", ground))) < 200) is ("dark" in name)
+    if pytestconfig.getoption("--screenshots"):
+        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).write_bytes(picture)
 
 
 def _age(path: Path) -> None:
     """Let the story have taken an hour."""
-    ages = (3500, 2700, 2200, 1900, 1500, 900, 300, 200)
+    ages = (3500, 2700, 2200, 1500, 1000, 600, 300)
     with contextlib.closing(sqlite3.connect(path)) as store, store:
         for number, age in enumerate(ages, start=1):
             store.execute("UPDATE messages SET at = at - ? WHERE id = ?", (age, number))

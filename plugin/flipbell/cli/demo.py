@@ -107,8 +107,8 @@ def command(options: argparse.Namespace) -> int:
 
 def _stay(site: _Site) -> None:
     """Leave the page open until a person has seen enough."""
-    print(f"The page stays open: {site.url}/  Ctrl-C ends it.", flush=True)
     try:
+        print(f"The page stays open: {site.url}/  Ctrl-C ends it.", flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
         print()

@@ -17,7 +17,8 @@ _TABLES = {"table", "thead", "tbody", "tr", "td", "th"}
 _LISTS = {"ul", "ol", "li"}
 TAGS = {"a", "b", "i", "strong", "em", "br", "img", "pre", "code", "span", *_LISTS, *_TABLES}
 CARD_TAGS = {"a", "b", "i", "strong", "span"}
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, set[str]] = {
+    "*": set(),  # or `title` and `lang` would be allowed everywhere
     "a": {"href"},
     "img": {"src", "alt"},
     "td": {"colspan", "rowspan"},
@@ -67,7 +68,7 @@ def _clean(kind: str, tags: set[str], html: str) -> str:
         _CLEANERS[kind] = nh3.Cleaner(
             tags=tags,
             clean_content_tags=_SILENT,
-            attributes={tag: names for tag, names in ATTRIBUTES.items() if tag in tags},
+            attributes={tag: names for tag, names in ATTRIBUTES.items() if tag in {*tags, "*"}},
             attribute_filter=_attribute,
             filter_style_properties=STYLES,
             url_schemes=SCHEMES,
