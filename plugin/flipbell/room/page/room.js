@@ -23,6 +23,7 @@ let stream = null;
 let rang = 0;
 let follows = true; // whether the newest message is in sight, and stays there
 let unseen = 0;
+let isAway = false; // whether somebody looks at another window
 
 async function ask(path) {
   const answer = await fetch(path, { cache: "no-store" });
@@ -259,7 +260,11 @@ feed.addEventListener("scroll", () => {
 });
 new ResizeObserver(() => { if (follows) toEnd(); }).observe(feed);
 window.addEventListener("resize", () => timeline.draw());
-window.addEventListener("focus", heard);
+window.addEventListener("blur", () => { isAway = true; });
+window.addEventListener("focus", () => {
+  if (isAway) heard();
+  isAway = false;
+});
 window.addEventListener("hashchange", () => {
   if (location.hash.startsWith("#room-")) openFromAddress();
 });
