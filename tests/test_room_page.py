@@ -357,7 +357,9 @@ def test_axe_finds_nothing_serious(
         if rule["impact"] in SERIOUS
     ]
     assert found == []
-    assert len(result["passes"]) > 20
+    # A rule that breaks down counts as incomplete, and would never find anything.
+    assert [rule["id"] for rule in result["incomplete"] if rule.get("error")] == []
+    assert "color-contrast" in {rule["id"] for rule in result["passes"]}
     assert browser.js("return document.documentElement.scrollWidth") <= width
 
 
