@@ -2,11 +2,19 @@
 
 For whoever tests a HipChat client, flipbell's or another:
 
+    import requests
+
     with HipChatServer() as server:
         room = server.room()
-        my_client.post(room.url, TOKEN, "4242", "disk full", notify=True)
+        requests.post(  # what your client would do
+            f"{room.url}/v2/room/4242/notification",
+            json={"message": "disk full", "notify": True},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=10,
+        )
         heard = room.wait_for(1)[0]
-        assert heard.room == "4242" and heard.body["notify"] is True
+        assert heard.room == "4242"
+        assert heard.body["notify"] is True
         assert room.faults == []
 
 `room.url` is the server to post to, and TOKEN opens every room. `heard` is what was accepted, and

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,6 @@ from open_room import OpenRoom
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from conftest import Site
 
@@ -225,6 +225,7 @@ def _events(room: OpenRoom, last: str, count: int) -> list[tuple[str, str, str]]
         f"{room.url}/events", headers={"Last-Event-ID": last}, stream=True, timeout=20
     ) as answer:
         for line in answer.iter_lines(decode_unicode=True):
+            assert line != ": still here", "nothing came for a while"
             name, _, value = line.partition(": ")
             event[name] = value
             if not line:
@@ -244,8 +245,10 @@ def test_more_pages_than_the_room_can_serve_are_refused_and_posts_go_on(room: Op
         ]
         statuses = [answer.status_code for answer in answers]
         room.take()
+        looks = [room.session.head(f"{room.url}/events", timeout=20) for _ in range(2)]
 
     assert statuses == [200] * 64 + [503]
+    assert [answer.status_code for answer in looks] == [405, 405]
     assert answers[-1].headers["Retry-After"] == "10"
 
 
@@ -280,6 +283,7 @@ def test_the_label_stands_before_the_sender(named: OpenRoom) -> None:
 
 def test_a_page_can_write_nothing(named: OpenRoom) -> None:
     for path in ("/", "/api/rooms", "/events"):
+        assert named.session.put(f"{named.url}{path}", timeout=20).status_code == 405
         assert named.session.post(f"{named.url}{path}", timeout=20).status_code == 405
     assert named.session.get(f"{named.url}/api/rooms/99/messages", timeout=20).status_code == 404
     assert named.session.get(f"{named.url}/../token", timeout=20).status_code == 404
@@ -336,6 +340,7 @@ def test_one_state_has_one_room(room: OpenRoom) -> None:
         ("--memory --room =x", "--room: expected NAME or NAME=TOKEN_FILE, got '=x'"),
         ("--memory --room ops=OPEN", "every user of this host can read it; chmod 600 it"),
         ("--memory --room ops=TOKEN --cert x", "--cert and --key: give both, or neither"),
+        ("--memory --room ops=TOKEN --cert x --key x", "--cert x and --key x: No such file"),
         ("--memory --room ops=TOKEN --port BUSY", "name another --port, or 0 for a free one"),
         ("--port 65536", "argument --port: invalid"),
         ("--memory --state x", "not allowed with argument"),
@@ -377,6 +382,25 @@ def test_a_missing_extra_is_named_in_a_line(command: str) -> None:
     assert done.stderr.decode() == (
         "flipbell: the room needs nh3, which is not installed: pip install 'flipbell[room]'\n"
     )
+
+
+def test_a_token_is_nowhere_to_be_read(tmp_path: Path) -> None:
+    with OpenRoom(tmp_path, "--no-limits") as room:
+        assert room._process is not None
+        assert room._process.stdout is not None
+        url = f"{room.url}/v2/room/ops/notification?auth_token={TOKEN}"
+        taken = room.session.post(url, json={"message": "by the old way"}, timeout=20)
+        refused = room.session.post(url, json={"message": ""}, timeout=20)
+        page = room.get("/api/rooms/1/messages")
+        command_line = Path(f"/proc/{room.pid}/cmdline").read_bytes()
+        os.kill(room.pid, signal.SIGTERM)
+        said = room._process.stdout.read()
+        kept = b"".join(file.read_bytes() for file in (tmp_path / "room").iterdir())
+
+    assert (taken.status_code, refused.status_code) == (204, 400)
+    seen = [said, command_line, kept, refused.content, repr(page).encode()]
+    assert [TOKEN.encode() in text for text in seen] == [False] * len(seen)
+    assert b"by the old way" in kept
 
 
 def test_old_messages_are_let_go(room: OpenRoom) -> None:

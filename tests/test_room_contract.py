@@ -5,12 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import textwrap
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
+import hipchat_room
 from flipbell.room.app import App
 from flipbell.room.keys import Keys
 from flipbell.room.limits import Limits
@@ -93,6 +95,10 @@ VALID = {
     "with a charset": Asked(headers={"Content-Type": "application/json; charset=utf-8"}),
     "token in the query": Asked(
         path=f"/v2/room/1/notification?auth_token={TOKEN}", headers={"Authorization": None}
+    ),
+    "token in the query behind a proxy's own header": Asked(
+        path=f"/v2/room/1/notification?auth_token={TOKEN}",
+        headers={"Authorization": "Basic bWFkZTp1cA=="},
     ),
     "bearer in small letters": Asked(headers={"Authorization": f"bearer {TOKEN}"}),
     "room by name": Asked(path="/v2/room/ops/notification"),
@@ -229,7 +235,7 @@ INVALID: dict[str, tuple[Asked, dict[str, Any]]] = {
         Asked(headers={"Authorization": None}),
         {"code": 401, "type": "Unauthorized", "message": CLOSED},
     ),
-    "another scheme": (
+    "another scheme, as of a proxy": (
         Asked(headers={"Authorization": f"Basic {TOKEN}"}),
         {"code": 401, "message": CLOSED},
     ),
@@ -380,6 +386,18 @@ def test_a_405_says_what_is_allowed(room: str) -> None:
     assert ask(room, Asked(path="/v2/room/1"))[2]["Allow"] == "GET"
 
 
+def test_a_body_in_chunks_is_taken(room: str) -> None:
+    parts = urlsplit(room)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=20)
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    pieces = (b'{"message": ', b'"in pieces"}')
+
+    connection.request("POST", "/v2/room/1/notification", iter(pieces), headers)
+
+    assert connection.getresponse().status == 204
+    connection.close()
+
+
 def test_a_raw_space_is_no_request(room: str) -> None:
     parts = urlsplit(room)
     with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as raw:
@@ -420,6 +438,13 @@ def test_a_random_colour_is_chosen_when_it_comes(room: str) -> None:
     history = ask(room, Asked(path="/v2/room/1/history/latest?max-results=1", method="GET"))[1]
 
     assert history["items"][0]["color"] in {"yellow", "green", "red", "purple", "gray"}
+
+
+def test_the_fixtures_own_example() -> None:
+    """What its first lines show to whoever tests a client of their own."""
+    text = (hipchat_room.__doc__ or "").split("another:\n\n")[1].split("\n\n`room.url`")[0]
+
+    exec(textwrap.dedent(text), {"HipChatServer": hipchat_room.HipChatServer, "TOKEN": TOKEN})
 
 
 def test_the_fixture_notices_a_misspelt_field(hipchat_server: HipChatServer) -> None:

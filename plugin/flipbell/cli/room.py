@@ -86,8 +86,7 @@ def require_extra() -> None:
 def command(options: argparse.Namespace) -> int:
     """Be the room until stopped."""
     require_extra()
-    if bool(options.cert) != bool(options.key):
-        raise CommandError("--cert and --key: give both, or neither")
+    _check_certificate(options.cert, options.key)
     place = _open(options)
     server = _server(options, place)
     over = threading.Event()
@@ -99,6 +98,18 @@ def command(options: argparse.Namespace) -> int:
         _forget(options, place)
     server.stop()
     return 0
+
+
+def _check_certificate(cert: str | None, key: str | None) -> None:
+    if bool(cert) != bool(key):
+        raise CommandError("--cert and --key: give both, or neither")
+    if cert:
+        import ssl
+
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+        except OSError as error:
+            raise CommandError(f"--cert {cert} and --key {key}: {error.strerror}") from None
 
 
 def _open(options: argparse.Namespace) -> Place:

@@ -130,7 +130,7 @@ def _token(authorization: str | None, query: Mapping[str, str]) -> str:
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
-    if authorization is None and query.get("auth_token"):
+    if query.get("auth_token"):
         return query["auth_token"]
     raise RefusalError(401, _AUTHENTICATE)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _APPLICATION = 0x666C6972  # "flir"
 VERSION = 1
-_BUSY_SECONDS = 2.0  # for another program, as one that makes a backup
+_BUSY_SECONDS = 1.0  # for another program, as one that makes a backup
 _SCRIPT = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE rooms (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE);

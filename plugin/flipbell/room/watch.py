@@ -8,7 +8,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from werkzeug import Response
-from werkzeug.exceptions import NotFound, ServiceUnavailable
+from werkzeug.exceptions import MethodNotAllowed, NotFound, ServiceUnavailable
 from werkzeug.routing import Map, Rule
 
 from flipbell.room import sanitise
@@ -74,6 +74,8 @@ class Watch:
         return {"messages": [*map(shown, page)], "more": len(found) > PAGE}
 
     def _events(self, request: Request) -> Response:
+        if request.method != "GET":  # or a place would be taken for what nobody reads
+            raise MethodNotAllowed(["GET"])
         if not self._places.acquire(blocking=False):
             raise ServiceUnavailable(f"{STREAMS} pages watch already", retry_after=10)
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
