@@ -22,6 +22,8 @@ from syslog_socket import Syslog, open_syslog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from browser import Browser
+
 FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +67,19 @@ def tool(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path or pytest.skip(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def browser(
+    tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """A Chromium without a window."""
+    chromium, chromedriver = tool("chromium"), tool("chromedriver")
+    from browser import Browser
+
+    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

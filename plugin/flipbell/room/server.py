@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _WORKERS = 32  # beside those that are busy with a stream
 _BACKLOG = 128
 _PATIENCE = 10  # seconds for a client to send or take something
+_LOOK = 0.1  # seconds until it notices that it is to end
 _LAST_WORDS = 3  # seconds for what is under way, when the room closes
 _LONGEST_BODY = 8 << 20  # bytes; longer ones are not read to be judged
 _LONGEST_HEAD = 64 << 10
@@ -42,6 +43,7 @@ class RoomServer:
             timeout=_PATIENCE,
             shutdown_timeout=_LAST_WORDS,
         )
+        self._server.expiration_interval = _LOOK
         self._server.max_request_body_size = _LONGEST_BODY
         self._server.max_request_header_size = _LONGEST_HEAD
         if tls is not None:

@@ -76,7 +76,7 @@ function laneElement({ subject, bars, now }, begin, end) {
     const from = Math.max(bar.begin, begin);
     const to = Math.min(bar.end, end);
     const drawn = element("i", `bar s-${bar.status}`);
-    drawn.style.left = `${(100 * (from - begin)) / (end - begin)}%`;
+    drawn.style.left = `min(${(100 * (from - begin)) / (end - begin)}%, 100% - 4px)`;
     drawn.style.width = `${(100 * (to - from)) / (end - begin)}%`;
     drawn.title = `${bar.status} from ${clockOf(bar.begin)} for ${lasted(to - bar.begin)}`;
     track.append(drawn);
