@@ -11,12 +11,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from browser import Browser, Keys
+from flipbell.model import Status
 from hostile import CORPUS, ELSEWHERE
 from open_room import OpenRoom
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from conftest import Site
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,27 @@ def test_only_what_rings_rings(room: OpenRoom, browser: Browser) -> None:
 
 def _tones(browser: Browser) -> int:
     return int(browser.js("return window.tones"))
+
+
+def test_a_check_rings_for_the_statuses_that_its_channel_names(
+    room: OpenRoom, browser: Browser, site: Site
+) -> None:
+    site.channel(room.url, room="ops", notify={"warning": False})
+    site.environ["FLIPBELL_COURIER"] = "off"
+    browser.open(f"{room.url}/#room-1")
+    browser.one("#sound").click()
+    browser.until(lambda: _tones(browser) > 0)
+    rang = {}
+
+    for status in (Status.WARNING, Status.CRITICAL, Status.UNKNOWN, Status.OK):
+        before, count = _tones(browser), len(browser.texts())
+        site.run("disk", status.value, "as the check says")
+        site.deliver()
+        browser.until(lambda: len(browser.texts()) > count)  # noqa: B023  it is called at once
+        assert browser.texts()[-1].startswith(f"{status.name}: disk on web-01")
+        rang[status.name] = _tones(browser) > before
+
+    assert rang == {"WARNING": False, "CRITICAL": True, "UNKNOWN": True, "OK": False}
 
 
 def test_another_room_shows_that_something_came_and_rang(room: OpenRoom, browser: Browser) -> None:
