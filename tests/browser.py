@@ -52,6 +52,7 @@ class Browser:
         self.tell("Page.addScriptToEvaluateOnNewDocument", source=WITNESS)
         self.tell("Emulation.setLocaleOverride", locale="en-GB")
         self.size(1200, 800)
+        self.scheme("light")
 
     def close(self) -> None:
         """End it."""
@@ -67,9 +68,10 @@ class Browser:
         self.tell("Emulation.setDeviceMetricsOverride", **sizes, mobile=width < 700)
 
     def scheme(self, name: str) -> None:
-        """Prefer `light` or `dark`."""
-        feature = {"name": "prefers-color-scheme", "value": name}
-        self.tell("Emulation.setEmulatedMedia", features=[feature])
+        """Prefer `light` or `dark`, and nothing that moves: what fades in is not there at first."""
+        features = {"prefers-color-scheme": name, "prefers-reduced-motion": "reduce"}
+        preferred = [{"name": feature, "value": value} for feature, value in features.items()]
+        self.tell("Emulation.setEmulatedMedia", features=preferred)
 
     def open(self, url: str) -> None:
         """Open a page anew, and wait until it is live."""

@@ -42,7 +42,6 @@ def _show(browser: Browser, story: OpenRoom, scheme: str, width: int) -> None:
     browser.size(width, 680)
     browser.open(f"{story.url}/#room-1")
     browser.until(lambda: len(browser.texts()) == 7)
-    browser.js("for (const animation of document.getAnimations()) animation.finish()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
