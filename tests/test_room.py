@@ -138,6 +138,7 @@ def test_a_long_room_costs_no_more_to_open_than_a_short_one() -> None:
         cost(lambda room: store.before(room, 9000, 51), 3),
     )
     fair, long = (cost(lambda room: store.points(room, 400), room) for room in (2, 3))
+    store.close()
 
     assert first > 51
     assert max(last, older) <= first + 10

@@ -83,15 +83,19 @@ class Store:
         self._lock = threading.Lock()
         self._arrived = threading.Condition()
         self._is_closed = False
+        self._db = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
         try:
-            self._db = sqlite3.connect(
-                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
             self._db.execute("PRAGMA journal_mode=PERSIST")
             self._db.execute("PRAGMA synchronous=EXTRA")
             self._prepare()
         except sqlite3.Error as error:
+            self._db.close()
             raise StoreError(f"{path}: {error}; move it aside, or name another place") from None
+        except StoreError:
+            self._db.close()
+            raise
         self.name = str(self._one("SELECT value FROM setting WHERE name = 'name'")[0])
         self.newest = int(self._one("SELECT coalesce(max(id), 0) FROM messages")[0])
 
