@@ -22,6 +22,8 @@ from syslog_socket import Syslog, open_syslog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from browser import Browser
+
 FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
 # Without the launcher: PYTHON* in the environment counts, and coverage sees `run`.
 AS_MODULE = [sys.executable, "-m", "flipbell"]
@@ -32,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let CI insist on what a developer's machine may lack."""
     parser.addoption("--require-tools", action="store_true", help="fail where a tool is missing")
     parser.addoption("--long", action="store_true", help="let attacks go on for minutes")
+    parser.addoption("--screenshots", action="store_true", help="put the README's pictures anew")
 
 
 _FIGURES = pytest.StashKey[list[str]]()
@@ -66,6 +69,19 @@ def tool(request: pytest.FixtureRequest) -> Callable[[str], str]:
         return path or pytest.skip(f"{name} is not installed")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def browser(
+    tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Browser]:
+    """A Chromium without a window."""
+    chromium, chromedriver = tool("chromium"), tool("chromedriver")
+    from browser import Browser
+
+    opened = Browser(chromium, chromedriver, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,28 @@
-"""A HipChat room for tests: a real server that judges each request by the API's contract."""
+"""A HipChat room for tests: a real server that judges each request by the API's contract.
+
+For whoever tests a HipChat client, flipbell's or another:
+
+    import requests
+
+    with HipChatServer() as server:
+        room = server.room()
+        requests.post(  # what your client would do
+            f"{room.url}/v2/room/4242/notification",
+            json={"message": "disk full", "notify": True},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=10,
+        )
+        heard = room.wait_for(1)[0]
+        assert heard.room == "4242"
+        assert heard.body["notify"] is True
+        assert room.faults == []
+
+`room.url` is the server to post to, and TOKEN opens every room. `heard` is what was accepted, and
+`faults` what was wrong with the rest, which got HipChat's own error body: the contract that judges
+is that of `flipbell room` (flipbell/room/contract.py). Fields that HipChat would have ignored are
+faults as well, for they are mostly misspelt. A list of `answers`, and `otherwise` for all that
+follow, let the room answer as a server in trouble does.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +30,13 @@ import json
 import re
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import jsonschema
 from pytest_httpserver import HTTPServer
 from werkzeug import Response
+
+from flipbell.room import contract
+from flipbell.room.refusal import RefusalError
 
 if TYPE_CHECKING:
     import ssl
@@ -20,7 +45,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
     from werkzeug import Request
 
-SCHEMA = json.loads((Path(__file__).parent / "schema" / "notification.json").read_text())
 Room = TypeVar("Room", bound="HipChatRoom")
 TOKEN = "made-up-token-for-tests"
 
@@ -71,6 +95,11 @@ class HipChatServer:
     def __exit__(self, *_: object) -> None:
         self._server.stop()
 
+    @property
+    def rooms(self) -> list[HipChatRoom]:
+        """All rooms that were made."""
+        return list(self._rooms.values())
+
     def room(self) -> HipChatRoom:
         """Return a fresh room; what a test before left under way does not reach it."""
         return self.add(HipChatRoom)
@@ -118,6 +147,18 @@ class HipChatRoom:
             if not self._changed.wait_for(lambda: len(self.requests) >= count, timeout):
                 raise AssertionError(f"{len(self.requests)} requests, expected {count}")
 
+    def knows(self, token: str) -> bool:
+        """Return whether a token opens the rooms here."""
+        return token == TOKEN
+
+    def find(self, id_or_name: str) -> str:
+        """Return a room: every id and every name has one."""
+        return id_or_name
+
+    def opens(self, token: str, _: str) -> bool:
+        """Return whether a token opens a room."""
+        return self.knows(token)
+
     def answer(self, request: Request, uri: str) -> Response:
         """Judge a request, and answer it as told."""
         room = uri.partition("/v2/room/")[2].partition("?")[0].removesuffix("/notification")
@@ -125,31 +166,40 @@ class HipChatRoom:
             self.requests.append(room)
             answer = self.answers.pop(0) if self.answers else self.otherwise
             self._changed.notify_all()
-        fault = _fault(request, uri)
-        if fault is not None:
-            self.faults.append(fault)
-            return Response(status=400)
-        if "auth_test" in request.args:
-            return Response(status=202 if answer.status == 204 else answer.status)
+        try:
+            body, is_trial = self._judge(request, uri)
+        except RefusalError as refusal:
+            self.faults.append(f"{request.method} {uri.partition('?')[0]}: {refusal}")
+            return _json(refusal.body, refusal.status)
+        if is_trial:
+            return _json(contract.ACCEPTED, 202 if answer.status == 204 else answer.status)
         if answer.gate is not None:
             answer.gate.wait(20)
         if answer.status == 204 or answer.accept:
             with self._changed:
-                self.heard.append(Heard(room, json.loads(request.get_data())))
+                self.heard.append(Heard(room, body))
                 self._changed.notify_all()
         return Response(answer.body, status=answer.status, headers=dict(answer.headers))
 
+    def _judge(self, request: Request, uri: str) -> tuple[Mapping[str, Any], bool]:
+        """Return a request's body, and whether it is only a trial. Raises RefusalError."""
+        call = contract.Call(
+            request.method,
+            uri,
+            request.headers.get("Authorization"),
+            request.headers.get("Content-Type"),
+            request.get_data(),
+        )
+        order = contract.admit(call, self)
+        if order.action != "notification":
+            raise RefusalError(405, "this room only takes notifications")
+        contract.notification(call)
+        body: dict[str, Any] = json.loads(call.body)  # as sent, without defaults
+        unknown = contract.unknown_fields(body)
+        if unknown:
+            raise RefusalError(400, f"HipChat knows no field {', '.join(unknown)}")
+        return body, order.is_trial
 
-def _fault(request: Request, uri: str) -> str | None:
-    path = uri.partition("?")[0]
-    if request.method != "POST" or path.count("/") != 4 or not path.endswith("/notification"):
-        return f"{request.method} {uri}"
-    if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-        return "wrong Authorization"
-    if request.headers.get("Content-Type") != "application/json":
-        return "wrong Content-Type"
-    try:
-        jsonschema.validate(json.loads(request.get_data()), SCHEMA)
-    except (ValueError, jsonschema.ValidationError) as error:
-        return str(error).splitlines()[0]
-    return None
+
+def _json(content: Mapping[str, Any], status: int) -> Response:
+    return Response(json.dumps(content), status=status, mimetype="application/json")

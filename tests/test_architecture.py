@@ -33,6 +33,13 @@ LAYERS = [
     {"turns"},
     {"courier", "look", "run", "explain"},
     {"plugin"},
+    {"room"},
+    {"room.refusal", "room.reading", "room.sanitise"},
+    {"room.contract", "room.limits", "room.store"},
+    {"room.keys"},
+    {"room.api", "room.watch", "room.opening"},
+    {"room.app"},
+    {"room.server"},
     {"cli"},
     {"__main__"},
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     from conftest import Site
     from hipchat_room import HipChatRoom
 
-COMMANDS = ["report", "stream", "check-config", "status", "history", "courier", "flush", "demo"]
+COMMANDS = ["report", "stream", "check-config", "status", "history", "courier", "flush"]
+COMMANDS += ["room", "demo"]
 
 
 def test_version(site: Site) -> None:
@@ -213,8 +216,31 @@ def test_check_config_shows_warnings_and_is_content(site: Site) -> None:
 def test_demo(site: Site) -> None:
     done = site.flipbell("demo")
 
-    assert done.returncode == 0
-    assert done.stdout.decode().endswith("one for each change, none between.\n")
+    assert (done.returncode, done.stderr) == (0, b"")
+    said = done.stdout.decode()
+    assert said.endswith("one for each change, none between.\n2 of them rang.\n")
+    assert said.count("the room hears nothing") == 2
+    assert "why: the status is what it was: nothing has changed" in said
+
+
+@pytest.mark.parametrize("when", ["while it goes on", "once it has shown all"])
+def test_ctrl_c_ends_the_demo(site: Site, when: str) -> None:
+    controller, terminal = pty.openpty()
+    pause = "0" if when == "once it has shown all" else "60"
+    last = b"Ctrl-C ends it" if when == "once it has shown all" else b"why: "
+    with Process([FLIPBELL, "demo", "--pause", pause], env=site.environ, stdout=terminal) as demo:
+        os.close(terminal)
+        said = b""
+        while last not in said:
+            said += os.read(controller, 4096)
+        os.kill(demo.pid, signal.SIGINT)
+
+        assert demo.wait(timeout=20) == (0 if when == "once it has shown all" else 130)
+    os.close(controller)
+    page = re.search(rb"127.0.0.1:(\d+)", said)
+    assert page
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(page[1])), timeout=5)
 
 
 def test_a_table_is_aligned_and_cannot_be_forged() -> None:

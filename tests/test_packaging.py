@@ -30,6 +30,9 @@ def test_the_wheel_has_package_hooks_and_configuration(built: Path) -> None:
     tops = {name.split("/")[0].split("-")[0] for name in names}
     assert tops == {"flipbell"}
     assert {"flipbell/py.typed", "flipbell/run.py", "flipbell/cli/status.py"} <= set(names)
+    page = {"index.html", "room.css", "room.js", "message.js", "timeline.js", "ring.js", "icon.svg"}
+    assert {f"flipbell/room/page/{name}" for name in page} <= set(names)
+    assert "flipbell/room/notification.json" in names
     for file in SHARED:
         assert any(name.endswith(f".data/data/share/flipbell/{file}") for name in names), file
     assert not [name for name in names if "test" in name or name.endswith(".pyc")]
@@ -47,6 +50,7 @@ def test_the_sdist_has_everything_to_build_and_test(built: Path) -> None:
         "README.ja.md",
         "CHANGELOG.md",
         "tests/conftest.py",
+        "docs/room-light.png",
     } <= names
     assert {"pyproject.toml", "plugin/flipbell/model.py"} <= names
 

@@ -7,6 +7,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import ROOT, unmeasured
+from conftest import FLIPBELL, ROOT, Process, unmeasured
 from document import Shell, assert_shown, blocks, commands, is_for_root
 from flipbell import config
 from flipbell.channels.hipchat import HipChat
@@ -96,9 +98,33 @@ def _is_install(content: str) -> bool:
     return content.startswith("$ python3 -m venv")
 
 
+def _is_room(content: str) -> bool:
+    return content.startswith("$ flipbell room\n")
+
+
+def test_the_room_of_the_readme(tmp_path: Path) -> None:
+    ((_, shown),) = [
+        command
+        for _, content in blocks(README, "The room")
+        if _is_room(content)
+        for command in commands(content)
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    command = [FLIPBELL, "room", "--port", port, "--state", str(tmp_path / "room")]
+    with Process(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = b"".join(process.stdout.readline() for _ in shown.splitlines())
+        os.kill(process.pid, signal.SIGINT)
+
+        assert process.wait(timeout=20) == 0
+        assert process.stdout.read() == b""
+    assert_shown(shown.rstrip("\n").replace("8181", port), said.decode().rstrip("\n"))
+
+
 def test_the_story_of_the_readme(user: Shell) -> None:
     for language, content in blocks(README):
-        is_elsewhere = is_for_root(content) or _is_install(content)
+        is_elsewhere = is_for_root(content) or _is_install(content) or _is_room(content)
         if language in ("yaml", "python") or (language == "console" and not is_elsewhere):
             user.take(language, content)
 

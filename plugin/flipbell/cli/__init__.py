@@ -32,6 +32,7 @@ _MODULES = {
     "forget": "forget",
     "dead": "dead",
     "hooks": "hooks",
+    "room": "room",
     "demo": "demo",
 }
 
