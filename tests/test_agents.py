@@ -1,88 +1,42 @@
-"""Agent formats, judged by calls recorded from the real agents."""
+"""Agent formats: what each takes for a result, and what it says of a call that tells none."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from flipbell.agents import FormatError, Given, built_in, json_result, mackerel_agent, nagios, plain
+from flipbell.agents import (
+    BUILT_IN,
+    FormatError,
+    Given,
+    alertmanager,
+    built_in,
+    checkmk,
+    collectd,
+    consul,
+    icinga2,
+    json_result,
+    mackerel_agent,
+    mackerel_webhook,
+    mon,
+    monit,
+    nagios,
+    netdata,
+    plain,
+    sensu,
+    zabbix,
+)
 from flipbell.model import CheckResult, Status
 
 NOW = 1_795_400_000.0
-DATA = Path(__file__).parent / "data"
 OK, WARNING, CRITICAL, UNKNOWN = Status
 
 
 def _given(**values: Any) -> Given:
     return Given(**{"this_host": "here", "now": NOW, **values})
-
-
-def _environments(name: str) -> list[dict[str, str]]:
-    """Return the environment of each recorded call, bytes that are no UTF-8 as Python has them."""
-    found = []
-    for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        call = json.loads(line)
-        raw = call["raw_env_nonutf8"].items()
-        odd = {key: text.encode("latin-1").decode("utf-8", "surrogateescape") for key, text in raw}
-        found.append({**call["env"], **odd})
-    return found
-
-
-def _replay(read: Any, name: str, **options: Any) -> list[CheckResult]:
-    calls = _environments(name)
-    return [found for env in calls for found in read(_given(environ=env, **options))]
-
-
-@pytest.mark.parametrize(
-    ("name", "statuses"),
-    [
-        ("mackerel-action", [OK, CRITICAL, CRITICAL, OK, OK]),
-        ("mackerel-action-code42", [UNKNOWN, UNKNOWN]),
-        ("mackerel-action-empty", [CRITICAL, CRITICAL]),
-        ("mackerel-action-nonutf", [WARNING, WARNING]),
-    ],
-)
-def test_mackerel_agents_recorded_actions(name: str, statuses: list[Status]) -> None:
-    found = _replay(mackerel_agent.read, f"mackerel-agent--{name}", check="flip")
-
-    assert [result.status for result in found] == statuses
-    assert {(result.host, result.check) for result in found} == {("here", "flip")}
-
-
-def test_a_mackerel_message_comes_whole() -> None:
-    found = _replay(mackerel_agent.read, "mackerel-agent--mackerel-action", check="flip")
-
-    assert found[0].output.startswith("FLIP OK - run 0 näöü \"q\" 's' <b>&amp; $HOME `id` ;x|val=0")
-
-
-def test_nagios_recorded_notifications() -> None:
-    found = _replay(nagios.read, "nagios4--nagios-notify")
-
-    assert [result.status for result in found] == [CRITICAL, OK, UNKNOWN, UNKNOWN]
-    assert (found[0].host, found[0].check) == ("web 1", "Flip Müller [prod]")
-    assert found[0].occurred_at == 1_795_399_742
-    assert found[0].output.splitlines()[1:] == ["long line 1 CRITICAL", "long line 2"]
-
-
-def test_nagios_recorded_event_handlers_yield_hard_states_only() -> None:
-    calls = _environments("nagios4--nagios-eh")
-    hard = [
-        call["NAGIOS_SERVICESTATE"] for call in calls if call["NAGIOS_SERVICESTATETYPE"] == "HARD"
-    ]
-
-    found = _replay(nagios.read, "nagios4--nagios-eh")
-
-    assert 0 < len(hard) < len(calls)
-    assert [result.status.name for result in found] == hard
-
-
-def test_nagios_recorded_results_of_every_check() -> None:
-    found = _replay(nagios.read, "nagios4--nagios-ocsp")
-
-    assert [result.status for result in found][:4] == [OK, OK, OK, OK]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +101,7 @@ def test_json_results() -> None:
         ),
         (nagios.read, {}, "expected --host or NAGIOS_HOSTNAME"),
         (nagios.read, {"host": "h", "check": "c"}, "--status or NAGIOS_SERVICESTATE"),
-        (nagios.read, {"host": "h", "check": "c", "status": "x"}, "expected a state of Nagios"),
+        (nagios.read, {"host": "h", "check": "c", "status": "x"}, "expected a state"),
     ],
 )
 def test_says_what_is_missing(read: Any, options: dict[str, Any], said: str) -> None:
@@ -176,4 +130,285 @@ def test_json_that_says_nothing(content: str, said: str) -> None:
 
 
 def test_every_format_has_a_name() -> None:
-    assert sorted(built_in()) == ["json", "mackerel-agent", "nagios", "plain"]
+    assert all(callable(built_in(name)) for name in BUILT_IN)
+    assert built_in("nagois") is None
+
+
+def test_soft_states_are_no_results() -> None:
+    soft = _given(host="h", check="c", status="CRITICAL", state_type="SOFT")
+
+    assert nagios.read(soft) == []
+    assert icinga2.read(soft) == []
+
+
+def test_the_newlines_of_nagios_long_output() -> None:
+    found = nagios.read(_given(host="h", check="c", status="OK", output="one\\ntwo"))
+
+    assert found[0].output == "one\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "expected"),
+    [
+        ("Status failed", "1", ("disk", WARNING)),
+        ("Status changed", "3", ("disk", UNKNOWN)),
+        ("Status succeeded", "0", ("disk", OK)),
+        ("Status failed", "42", ("disk", UNKNOWN)),
+        ("Connection failed", "", ("disk connection", CRITICAL)),
+        ("Connection succeeded", "", ("disk connection", OK)),
+        ("Does not exist", "", ("disk existence", CRITICAL)),
+        ("Exists", "", ("disk existence", OK)),
+        ("Resource limit matched", "", ("disk resource limit", CRITICAL)),
+        ("Resource limit succeeded", "", ("disk resource limit", OK)),
+        ("Content match", "", ("disk content", CRITICAL)),
+        ("Content doesn't match", "", ("disk content", OK)),
+        ("Link down", "", ("disk link", CRITICAL)),
+        ("Timeout", "", ("disk timeout", CRITICAL)),
+        ("Timeout recovery", "", ("disk timeout", OK)),
+        ("Checksum changed", "", None),
+        ("PID not changed", "", None),
+        ("Monit instance changed", "", None),
+        ("Action done", "", None),
+    ],
+)
+def test_events_of_monit(event: str, code: str, expected: tuple[str, Status] | None) -> None:
+    environ = {"MONIT_SERVICE": "disk", "MONIT_HOST": "h", "MONIT_EVENT": event}
+    environ["MONIT_PROGRAM_STATUS"] = code
+
+    found = monit.read(_given(environ=environ))
+
+    assert [(result.check, result.status) for result in found] == ([expected] if expected else [])
+
+
+def test_a_notification_of_collectd_without_time_or_instance() -> None:
+    content = b"Severity: WARNING\nHost: h\nPlugin: df\nPluginInstance: root\n\nhalf full\n"
+
+    found = collectd.read(_given(read_stdin=lambda: content))
+
+    assert found == [CheckResult("h", "df-root", WARNING, "half full\n", NOW)]
+
+
+def _sensu_event(**values: Any) -> dict[str, Any]:
+    check = {"name": "c", "status": 2, "output": "o", "executed": 5, "duration": 0.5}
+    return {"client": {"name": "h"}, "check": check, "action": "create", **values}
+
+
+def _sensu_go_event(**values: Any) -> dict[str, Any]:
+    check = {"metadata": {"name": "c"}, "status": 1, "output": "o", "state": "failing"}
+    return {"entity": {"metadata": {"name": "h"}}, "check": {**check, **values}}
+
+
+@pytest.mark.parametrize(
+    ("event", "statuses"),
+    [
+        (_sensu_event(), [CRITICAL]),
+        (_sensu_event(occurrences=7), [CRITICAL]),
+        (_sensu_event(silenced=True), []),
+        (_sensu_event(action="flapping"), []),
+        (_sensu_go_event(), [WARNING]),
+        (_sensu_go_event(status=0, state="passing"), [OK]),
+        (_sensu_go_event(status=-1), [UNKNOWN]),
+        (_sensu_go_event(state="flapping"), []),
+        (_sensu_go_event(is_silenced=True), []),
+        (_sensu_go_event(is_silenced=True, status=0), [OK]),
+        ({"entity": {}, "metrics": {}}, []),
+    ],
+)
+def test_events_of_sensu(event: dict[str, Any], statuses: list[Status]) -> None:
+    found = sensu.read(_given(read_stdin=json.dumps(event).encode))
+
+    assert [result.status for result in found] == statuses
+    assert {(result.host, result.check) for result in found} <= {("h", "c")}
+
+
+def test_a_sensu_result_is_as_old_as_the_end_of_its_check() -> None:
+    found = sensu.read(_given(read_stdin=json.dumps(_sensu_event()).encode))
+
+    assert found[0].occurred_at == 5.5
+
+
+def test_checks_of_consul() -> None:
+    def check(name: str, status: str) -> dict[str, str]:
+        return {"Node": "n", "CheckID": name, "Name": "Disk", "Status": status, "Output": "o"}
+
+    checks = [check("service:web", "critical"), check("disk", "passing"), check("x", "warning")]
+    checks += [check("_node_maintenance", "critical"), check("y", "maintenance")]
+
+    found = consul.read(_given(read_stdin=json.dumps(checks).encode))
+
+    assert [(result.host, result.check, result.status) for result in found] == [
+        ("n", "service:web", CRITICAL),
+        ("n", "disk", OK),
+        ("n", "x", WARNING),
+    ]
+    assert consul.read(_given(read_stdin=lambda: b"null")) == []
+
+
+def _alert(status: str = "firing", **labels: str) -> dict[str, Any]:
+    return {"status": status, "labels": {"alertname": "Full", **labels}, "annotations": {}}
+
+
+@pytest.mark.parametrize(
+    ("alert", "expected"),
+    [
+        (_alert(), ("here", "Full", CRITICAL)),
+        (_alert(instance="web:9100"), ("web:9100", "Full", CRITICAL)),
+        (_alert(host="h", node="n"), ("h", "Full{node=n}", CRITICAL)),
+        (_alert(severity="warning"), ("here", "Full{severity=warning}", WARNING)),
+        (_alert(severity="page", job="a"), ("here", "Full{job=a,severity=page}", CRITICAL)),
+        (_alert("resolved", severity="page"), ("here", "Full{severity=page}", OK)),
+    ],
+)
+def test_alerts_of_alertmanager(alert: dict[str, Any], expected: tuple[str, str, Status]) -> None:
+    body = {"version": "4", "alerts": [alert, _alert("resolved", device="sda")]}
+
+    first, second = alertmanager.read(_given(read_stdin=json.dumps(body).encode))
+
+    assert (first.host, first.check, first.status) == expected
+    assert (second.check, second.status) == ("Full{device=sda}", OK)
+
+
+def _mackerel(status: str, **values: Any) -> dict[str, Any]:
+    alert = {"monitorName": "loadavg5", "status": status, "isOpen": True, "url": "http://a"}
+    return {"event": "alert", "orgName": "org", "alert": alert, "message": "m", **values}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (_mackerel("critical", host={"name": "app01"}), [("app01", CRITICAL)]),
+        (_mackerel("warning", service={"name": "shop"}), [("shop", WARNING)]),
+        (_mackerel("unknown"), [("org", UNKNOWN)]),
+        (_mackerel("ok"), [("org", OK)]),
+        (
+            _mackerel("x", alert={"monitorName": "m", "isOpen": False, "status": "critical"}),
+            [("org", OK)],
+        ),
+        ({"event": "sample", "message": "hello"}, []),
+        ({"event": "hostRetire", "host": {}}, []),
+    ],
+)
+def test_webhooks_of_mackerel(body: dict[str, Any], expected: list[tuple[str, Status]]) -> None:
+    found = mackerel_webhook.read(_given(read_stdin=json.dumps(body).encode))
+
+    assert [(result.host, result.status) for result in found] == expected
+
+
+_ZABBIX = "host: h\ncheck: Free disk space\nvalue: {}\nseverity: {}\nupdate: {}\n\n3% free"
+
+
+@pytest.mark.parametrize(
+    ("values", "statuses"),
+    [
+        ((1, 5, 0), [CRITICAL]),
+        ((1, 3, 0), [CRITICAL]),
+        ((1, 2, 0), [WARNING]),
+        ((1, 0, 0), [UNKNOWN]),
+        ((0, 5, 0), [OK]),
+        ((1, 5, 1), []),
+    ],
+)
+def test_messages_of_zabbix(values: tuple[int, ...], statuses: list[Status]) -> None:
+    message = _ZABBIX.format(*values).replace("\n", "\r\n")
+
+    found = zabbix.read(_given(output=message))
+
+    expected = [CheckResult("h", "Free disk space", status, "3% free", NOW) for status in statuses]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "statuses"),
+    [
+        ("CLEAR", [OK]),
+        ("WARNING", [WARNING]),
+        ("CRITICAL", [CRITICAL]),
+        ("UNDEFINED", [UNKNOWN]),
+        ("REMOVED", []),
+        ("UNINITIALIZED", []),
+    ],
+)
+def test_statuses_of_netdata(word: str, statuses: list[Status]) -> None:
+    found = netdata.read(_given(host="h", check="disk.full", status=word, output="o"))
+
+    assert found == [CheckResult("h", "disk.full", status, "o", NOW) for status in statuses]
+
+
+def test_alerts_of_mon() -> None:
+    environ = {"MON_GROUP": "g", "MON_SERVICE": "ping", "MON_LAST_SUMMARY": "down: a"}
+
+    def told(kind: str) -> list[CheckResult]:
+        return mon.read(_given(environ={**environ, "MON_ALERTTYPE": kind}))
+
+    assert told("failure") == [CheckResult("g", "ping", CRITICAL, "down: a", NOW)]
+    assert told("up") == [CheckResult("g", "ping", OK, "", NOW)]
+    assert told("startup") == told("ack") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"WHAT": "SERVICE", "SERVICESTATE": "WARNING"}, [("disk", WARNING)]),
+        ({"WHAT": "HOST", "HOSTSTATE": "DOWN"}, [("host", CRITICAL)]),
+        ({"WHAT": "HOST", "HOSTSTATE": "UNREACH"}, [("host", UNKNOWN)]),
+        ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "FLAPPINGSTART"}, []),
+        ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "ALERTHANDLER (OK)"}, []),
+    ],
+)
+def test_notifications_of_checkmk(
+    values: dict[str, str], expected: list[tuple[str, Status]]
+) -> None:
+    call = {"HOSTNAME": "h", "SERVICEDESC": "disk", "NOTIFICATIONTYPE": "PROBLEM", **values}
+    call |= {"SERVICEOUTPUT": "o", "LONGSERVICEOUTPUT": "l\\nm", "LASTSERVICESTATE": "OK"}
+
+    found = checkmk.read(_given(environ={f"NOTIFY_{name}": text for name, text in call.items()}))
+
+    assert [(result.check, result.status) for result in found] == expected
+    assert all(result.output == "o\nl\nm" for result in found if result.check == "disk")
+
+
+def _stdin(value: object) -> dict[str, Any]:
+    return {"read_stdin": json.dumps(value).encode}
+
+
+@pytest.mark.parametrize(
+    ("read", "options", "said"),
+    [
+        (checkmk.read, {}, "NOTIFY_WHAT"),
+        (checkmk.read, {"environ": {"NOTIFY_WHAT": "HOST"}}, "NOTIFY_HOSTNAME"),
+        (icinga2.read, {"host": "h", "check": "c", "status": "x"}, "expected a state, got 'X'"),
+        (monit.read, {}, "MONIT_SERVICE"),
+        (monit.read, {"environ": {"MONIT_SERVICE": "s"}}, "MONIT_EVENT"),
+        (collectd.read, {}, "a notification of collectd on stdin"),
+        (collectd.read, {"read_stdin": lambda: b"Severity: X\n\n"}, "Severity: expected OKAY"),
+        (collectd.read, {"read_stdin": lambda: b"Severity: OKAY\n\n"}, "--check, or a Plugin"),
+        (sensu.read, _stdin([]), "an event of Sensu"),
+        (sensu.read, _stdin({"check": {"status": True}}), "check: expected an object"),
+        (sensu.read, _stdin({"check": {"status": 1}}), "the names of a client or an entity"),
+        (consul.read, _stdin({}), "expected the list of checks"),
+        (consul.read, _stdin([5]), "expected an object for each check"),
+        (consul.read, _stdin([{"Node": "n"}]), "expected Node and CheckID"),
+        (consul.read, _stdin([{"Node": "n", "CheckID": "c", "Status": "x"}]), "Status of c"),
+        (alertmanager.read, _stdin([]), "an Alertmanager webhook"),
+        (alertmanager.read, _stdin({"alerts": [5]}), "labels: expected an object"),
+        (alertmanager.read, _stdin({"alerts": [{"labels": {}}]}), "firing or resolved"),
+        (mackerel_webhook.read, _stdin([]), "a Mackerel webhook"),
+        (mackerel_webhook.read, _stdin({"event": "alert"}), "alert: expected an object"),
+        (mackerel_webhook.read, _stdin({"event": "alert", "alert": {}}), "alert.monitorName"),
+        (mackerel_webhook.read, _stdin(_mackerel("x")), "alert.status: expected OK"),
+        (zabbix.read, {}, "expected --output MESSAGE"),
+        (zabbix.read, {"output": "value: 1"}, "a line `host: {HOST.HOST}`"),
+        (zabbix.read, {"output": _ZABBIX.format("", "", "")}, "{EVENT.VALUE}"),
+        (zabbix.read, {"output": _ZABBIX.format(1, 9, 0)}, "{EVENT.NSEVERITY}"),
+        (netdata.read, {}, "--status"),
+        (netdata.read, {"status": "x"}, "expected CLEAR"),
+        (netdata.read, {"status": "CLEAR", "host": "h"}, "--check"),
+        (mon.read, {}, "MON_ALERTTYPE"),
+        (mon.read, {"event": "up", "host": "g"}, "MON_SERVICE"),
+    ],
+)
+def test_every_agents_call_says_what_is_missing(
+    read: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(FormatError, match=re.escape(said)):
+        read(_given(**options))

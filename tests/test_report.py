@@ -84,7 +84,7 @@ def test_says_why_it_could_not_be_recorded(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "nagois"], "--from nagois: expected one of json, mackerel-agent, nagios"),
+        (["--from", "nagois"], "--from nagois: expected one of alertmanager, checkmk, collectd"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         ([], "expected JSON, or --status: got none"),
     ],

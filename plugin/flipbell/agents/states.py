@@ -1,0 +1,79 @@
+r"""The words that Nagios gave to all who followed: states, occasions, and `\n` for a newline.
+
+Nagios and Naemon, Icinga 2 and Checkmk share them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flipbell.agents import FormatError, required
+from flipbell.model import CheckResult, Status
+
+if TYPE_CHECKING:
+    from flipbell.agents import Given
+
+HOST_CHECK = "host"
+_OCCASIONS = ("", "PROBLEM", "RECOVERY")  # all others are no results: somebody acknowledged, …
+_HOST_STATES = {"UP": Status.OK, "DOWN": Status.CRITICAL, "UNREACHABLE": Status.UNKNOWN}
+_UNREACHABLE = {"UNREACH": Status.UNKNOWN}  # Checkmk's word
+
+
+def is_result(occasion: str | None, state_type: str | None) -> bool:
+    """Return whether a call tells of a result that is final.
+
+    Soft states are not: the agent is about to check again.
+    """
+    return (occasion or "").upper() in _OCCASIONS and (state_type or "").upper() != "SOFT"
+
+
+def status(word: str | None, source: str) -> Status:
+    """Read the state of a host or a service. Raises FormatError, which names the *source*."""
+    word = required(word, source).upper()
+    known = {**_HOST_STATES, **_UNREACHABLE}
+    if word in known:
+        return known[word]
+    try:
+        return Status.parse(word)
+    except ValueError:
+        raise FormatError(f"{source}: expected a state, got {word!r}") from None
+
+
+def output(first: str, rest: str = "") -> str:
+    r"""Join the output's lines; some write the newlines of the long output as `\n`."""
+    return f"{first}\n{rest}".replace("\\n", "\n").strip()
+
+
+def from_environment(given: Given, prefix: str) -> list[CheckResult]:
+    """Read what an agent calls for, from options and, where those are silent, its environment.
+
+    *prefix* is that of the agent's variables. A host's check is a check named `host`.
+    """
+    environ = given.environ
+
+    def variable(name: str) -> str | None:
+        return environ.get(prefix + name)
+
+    host = given.host or variable("HOSTNAME")
+    check = given.check or variable("SERVICEDESC") or HOST_CHECK
+    kind = "HOST" if check == HOST_CHECK else "SERVICE"
+    occasion = variable("NOTIFICATIONTYPE") if given.event is None else given.event
+    if not is_result(occasion, given.state_type or variable(f"{kind}STATETYPE")):
+        return []
+    said = given.output
+    if said is None:
+        said = output(variable(f"{kind}OUTPUT") or "", variable(f"LONG{kind}OUTPUT") or "")
+    return [
+        CheckResult(
+            required(host, f"--host or {prefix}HOSTNAME"),
+            check,
+            status(given.status or variable(f"{kind}STATE"), f"--status or {prefix}{kind}STATE"),
+            output(said),
+            _time(given, variable("TIMET")),
+        )
+    ]
+
+
+def _time(given: Given, stamp: str | None) -> float:
+    is_told = given.occurred_at is None and stamp is not None and stamp.isdecimal()
+    return float(stamp) if is_told and stamp else given.time
