@@ -49,10 +49,12 @@ def _read(format_: str, call: dict[str, Any], **options: Any) -> list[CheckResul
 
 
 def _icinga_notification(call: dict[str, Any]) -> list[CheckResult]:
-    """Read the variables that the command declared; the host was an option."""
+    """Read the variables under the names that the drop-in gives them."""
     options = dict(zip(call["argv"][1::2], call["argv"][2::2], strict=True))
-    environ = {**call["env"], "SERVICESTATETYPE": options["--state-type"]}
-    return _read("icinga2", call, environ=environ, host=options["--host"])
+    values = {**call["env"], "HOSTNAME": options["--host"]}
+    values["SERVICESTATETYPE"] = options["--state-type"]
+    environ = {f"ICINGA_{name}": value for name, value in values.items()}
+    return _read("icinga2", call, environ=environ)
 
 
 def _sauna(call: dict[str, Any]) -> list[CheckResult]:

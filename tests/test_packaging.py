@@ -69,5 +69,5 @@ def test_the_mackerel_drop_in_is_toml_with_both_ways() -> None:
     with shipped("hooks/mackerel-agent/flipbell.conf").open("rb") as file:
         checks = tomllib.load(file)["plugin"]["checks"]
 
-    assert checks["disk"]["command"][:2] == ["flipbell", "run"]
-    assert checks["load"]["action"]["command"][:3] == ["flipbell", "report", "--from"]
+    assert checks["disk"]["command"][:2] == ["/usr/local/bin/flipbell", "run"]
+    assert checks["load"]["action"]["command"][1:3] == ["report", "--from"]

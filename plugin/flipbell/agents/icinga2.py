@@ -1,8 +1,8 @@
-"""Icinga 2: a result by arguments, or by the variables that the command's `env` declares.
+"""Icinga 2: a result by arguments, or by the variables that the drop-in's commands declare.
 
-Icinga exports no macros by itself; the drop-in's commands declare what is read here. A notice of
-an acknowledgement, a downtime or flapping is no result, nor is a soft state. The last state is
-that of the check before, and the last hard state is already the new one, so neither is looked at.
+Icinga exports no macros by itself; the drop-in names them ICINGA_*. A notice of an
+acknowledgement, a downtime or flapping is no result, nor is a soft state. The last state is that
+of the check before, and the last hard state is already the new one, so neither is looked at.
 """
 
 from __future__ import annotations
@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def read(given: Given) -> list[CheckResult]:
     """Read the result that a notification or an event command is for."""
-    return states.from_environment(given, "")
+    return states.from_environment(given, "ICINGA_")
