@@ -14,7 +14,7 @@ from monasca_agent.collector.checks import (  # type: ignore[import-not-found,un
 from flipbell.agents.agent_check import FlipbellMixin
 
 
-class FlipbellPlugins(FlipbellMixin, AgentCheck):  # type: ignore[misc,unused-ignore]
+class FlipbellCheck(FlipbellMixin, AgentCheck):  # type: ignore[misc,unused-ignore]
     """Runs a check plugin for each instance; its status is also a metric."""
 
     def check(self, instance: dict[str, Any]) -> None:

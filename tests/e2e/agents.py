@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conftest import FLIPBELL, NOBODY, Site, open_to_all, until
+from conftest import FLIPBELL, NOBODY, Site, until
 
 if TYPE_CHECKING:
     from hipchat_room import HipChatRoom
@@ -31,10 +31,10 @@ OTHER_EXAMPLE = "/usr/lib/nagios/plugins/check_load -w 5 -c 10"
 _CHECK = """\
 #!/bin/sh
 read -r status < "{home}/status"
-echo run >> "{home}/runs.$1"
+echo "$status" >> "{home}/runs.$1"
 case $status in
     hang) exec sleep 600 ;;
-    slow) sleep 1; status=2 ;;
+    slow) sleep 2; status=2 ;;
 esac
 echo "FLIP is $status"
 exit "$status"
@@ -114,7 +114,6 @@ class Agent:
         self.configure()
 
     def _give_to_nobody(self) -> None:
-        open_to_all(self.site)
         self.home.chmod(0o777)
         for path in (self.site.base, *self.site.base.rglob("*")):
             os.chown(path, NOBODY, -1)
@@ -214,14 +213,20 @@ class Agent:
         new.write_text(f"{status}\n")
         new.replace(self.home / "status")
 
-    def runs(self, check: str) -> int:
-        """Return how often a check has begun."""
-        return (self.home / f"runs.{check}").read_bytes().count(b"\n")
+    def runs(self, check: str) -> list[str]:
+        """Return what a check was to say in each of its runs; the last may still be under way."""
+        return (self.home / f"runs.{check}").read_text().split()
 
     def wait_for_runs(self, count: int) -> None:
         """Wait until each check has begun anew that often."""
-        before = {check: self.runs(check) for check in self.checks}
-        self.wait(lambda: all(self.runs(check) >= before[check] + count for check in self.checks))
+        before = {check: len(self.runs(check)) for check in self.checks}
+        self.wait(
+            lambda: all(len(self.runs(check)) >= before[check] + count for check in self.checks)
+        )
+
+    def wait_for_runs_as(self, status: str, count: int) -> None:
+        """Wait until each check has begun that often to say a status."""
+        self.wait(lambda: all(self.runs(check).count(status) >= count for check in self.checks))
 
     def wait(self, condition: object, timeout: float = 60.0) -> None:
         """Wait until a condition is true; show the agent's log where it never is."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +16,6 @@ from hipchat_room import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from hipchat_room import HipChatServer
 
@@ -37,7 +39,7 @@ def killed_and_restarted(agent: Agent) -> None:
     """The agent is killed while its checks find the change, and started again."""
     agent.wait_for_runs(1)
     agent.flip("slow")
-    agent.wait_for_runs(1)
+    agent.wait_for_runs_as("slow", 1)
     agent.end(signal.SIGKILL)
     agent.start()
     agent.wait_to_hear("CRITICAL")
@@ -74,7 +76,7 @@ def hangs(agent: Agent) -> None:
     """
     agent.wait_for_runs(1)
     agent.flip("hang")
-    agent.wait_for_runs(2)
+    agent.wait_for_runs_as("hang", 2)  # the first of them is no more
     agent.flip("2")
     agent.wait_to_hear("CRITICAL")
     agent.wait_for_runs(REPEATS)
@@ -89,8 +91,16 @@ def hangs(agent: Agent) -> None:
 
 
 @pytest.fixture(scope="module")
+def homes() -> Iterator[Path]:
+    """A directory that other users reach; another pytest on this machine would close its own."""
+    with tempfile.TemporaryDirectory(prefix="flipbell-agents-") as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture(scope="module")
 def runs(
-    tmp_path_factory: pytest.TempPathFactory,
+    homes: Path,
     hipchat_server: HipChatServer,
     tool: Callable[[str], str],
 ) -> Iterator[Callable[[Scenario, type[Agent]], None]]:
@@ -101,7 +111,7 @@ def runs(
         def run(scenario: Scenario, kind: type[Agent]) -> None:
             if (scenario.__name__, kind.name) not in done:
                 for each in AGENTS:
-                    home = tmp_path_factory.mktemp(f"{each.name}-")
+                    home = homes / f"{each.name}-{scenario.__name__}"
                     key = (scenario.__name__, each.name)
                     done[key] = pool.submit(_carry_out, scenario, each, home, hipchat_server, tool)
             done[(scenario.__name__, kind.name)].result()
