@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, places, recorder
+from flipbell import log, places, recorder, relay
 from flipbell.agents import BUILT_IN, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command
 from flipbell.model import CheckResult, Status
@@ -136,8 +135,8 @@ def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
 def _echo(options: argparse.Namespace, results: list[CheckResult]) -> int:
     for result in results:
         output = result.output.encode("utf-8", "surrogateescape")
-        sys.stdout.buffer.write(output if output.endswith(b"\n") else output + b"\n")
-    sys.stdout.flush()
+        # The status counts, also for an agent that has stopped reading.
+        relay.write(1, output if output.endswith(b"\n") else output + b"\n")
     said = str(options.status or "")
     if said.isdecimal() and int(said) <= 255:  # noqa: PLR2004  the raw exit status
         return int(said)
