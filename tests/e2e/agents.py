@@ -90,7 +90,7 @@ class Agent:
     name = ""  # its folder in hooks/
     programs: tuple[str, ...] = ()
     wrapped = False  # whether it has a check that `flipbell run` wraps, named "wrapped"
-    told = True  # whether it tells flipbell of a check itself, named "told"
+    told: tuple[str, ...] = ("told",)  # checks of which it tells flipbell itself
     hung = "UNKNOWN"  # what the agent says of a check that it had to kill
     is_root_allowed = True
 
@@ -128,7 +128,7 @@ class Agent:
     @property
     def checks(self) -> list[str]:
         """The names of its checks."""
-        return ["wrapped"] * self.wrapped + ["told"] * self.told
+        return ["wrapped"] * self.wrapped + list(self.told)
 
     @property
     def user(self) -> str:
@@ -276,11 +276,12 @@ _TIMES = "".join(
 
 
 class Nagios(Agent):
-    """Nagios Core: one service wrapped, one whose contact is flipbell."""
+    """Nagios Core: a service for each of the drop-in's ways."""
 
     name = "nagios"
     programs = ("nagios4",)
     wrapped = True
+    told = ("told", "obsessed", "handled")
 
     def configure(self) -> None:
         """Write nagios.cfg and the objects that an admin has."""
@@ -301,12 +302,12 @@ class Nagios(Agent):
             "illegal_macro_output_chars=`~$&|'\"<>",
             "illegal_object_name_chars=`~!$%^&*|'\"<>?,()=",
             "check_external_commands=0",
+            "obsess_over_services=1",
+            "ocsp_command=flipbell-service",
         ]
         self.write("nagios.cfg", "\n".join(lines) + "\n")
 
     def _objects(self) -> str:
-        every = "check_interval 1\n retry_interval 1\n max_check_attempts 1\n check_period 24x7"
-        service = f"host_name {HOST}\n {every}\n notification_interval 0"
         return f"""
 define timeperiod {{
   timeperiod_name 24x7
@@ -314,7 +315,7 @@ define timeperiod {{
 {_TIMES}}}
 define command {{
   command_name flip
-  command_line {self.check} told
+  command_line {self.check} $ARG1$
 }}
 define host {{
   host_name {HOST}
@@ -323,18 +324,41 @@ define host {{
   contacts flipbell
 }}
 define service {{
-  service_description wrapped
-  check_command flipbell-check!{self.check} wrapped
-  contacts flipbell
-  notifications_enabled 0
-  {service}
-}}
-define service {{
-  service_description told
-  check_command flip
+  name every-second
+  register 0
+  host_name {HOST}
   contacts flipbell
   notification_period 24x7
-  {service}
+  check_period 24x7
+  check_interval 1
+  retry_interval 1
+  max_check_attempts 1
+  notification_interval 0
+  notifications_enabled 0
+  obsess 0
+}}
+define service {{
+  use every-second
+  service_description wrapped
+  check_command flipbell-check!{self.check} wrapped
+}}
+define service {{
+  use every-second
+  service_description told
+  check_command flip!told
+  notifications_enabled 1
+}}
+define service {{
+  use every-second
+  service_description obsessed
+  check_command flip!obsessed
+  obsess 1
+}}
+define service {{
+  use every-second
+  service_description handled
+  check_command flip!handled
+  event_handler flipbell-service
 }}
 """
 
@@ -349,7 +373,7 @@ class Nrpe(Agent):
     name = "nrpe"
     programs = ("nrpe", "/usr/lib/nagios/plugins/check_nrpe", "unshare")
     wrapped = True
-    told = False
+    told = ()
     is_root_allowed = False
 
     def configure(self) -> None:
@@ -392,11 +416,12 @@ class Nrpe(Agent):
 
 
 class Icinga(Agent):
-    """Icinga 2: one service wrapped, one that is notified."""
+    """Icinga 2: a service for each of the drop-in's ways."""
 
     name = "icinga2"
     programs = ("icinga2",)
     wrapped = True
+    told = ("told", "handled")
 
     def configure(self) -> None:
         """Write icinga2.conf and the objects that an admin has."""
@@ -413,7 +438,7 @@ object CheckerComponent "checker" {{}}
 object NotificationComponent "notification" {{}}
 include "{self.home}/flipbell.conf"
 object CheckCommand "flip" {{
-  command = [ "{self.check}", "told" ]
+  command = [ "{self.check}", "$service.name$" ]
 }}
 object Host "{HOST}" {{
   check_command = "dummy"
@@ -426,6 +451,11 @@ object Service "wrapped" {{
 object Service "told" {{
   check_command = "flip"
   vars.flipbell = true
+  {service}
+}}
+object Service "handled" {{
+  check_command = "flip"
+  event_command = "flipbell-event"
   {service}
 }}
 """,
