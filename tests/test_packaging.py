@@ -19,6 +19,7 @@ SHARED = [
     *("hooks/README.md", "hooks/pluggy/flipbell_hook.py", "hooks/mackerel-agent/flipbell.conf"),
     *("hooks/mackerel-agent/README.md", "hooks/systemd/flipbell.service", "conf.d/example.yaml"),
     "conf.d/schema.json",
+    *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("hooks/*/*") if file.is_file()),
 ]
 
 
