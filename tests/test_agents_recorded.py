@@ -242,6 +242,9 @@ def test_what_was_said_comes_whole() -> None:
     assert nagios.output.splitlines()[1:] == ["long line 1 CRITICAL", "long line 2"]
     assert nagios.occurred_at == 1_795_399_742
     assert monit.output.startswith("FLIP CRITICAL - run 2 näöü")
+    (collectd,) = _by_environment("collectd")(recorded.calls("collectd--collectd-notif")[1])
+    assert collectd.occurred_at == 1_795_400_168.952
+    assert collectd.output.endswith("above the failure threshold of 2.000000.\n")
 
 
 def test_nagios_tells_the_same_by_arguments_and_by_environment() -> None:

@@ -63,13 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _carry_out(arguments)
     except CommandError as error:
-        _complain(str(error))
+        print(f"flipbell: {error}", file=sys.stderr)
         return USAGE
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # as in `flipbell history | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        _complain(str(error))
+        print(f"flipbell: {error}", file=sys.stderr)
         return USAGE
     except Exception as error:
         import sqlite3
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
             raise
         is_busy = "locked" in str(error)
         said = "busy, as another program keeps it open; try again" if is_busy else str(error)
-        _complain(f"the ledger cannot be read: {said}")
+        print(f"flipbell: the ledger cannot be read: {said}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return 130
@@ -103,14 +103,6 @@ def _carry_out(arguments: Sequence[str]) -> int:
         raise
     _flush()
     return status
-
-
-def _complain(message: str) -> None:
-    """Say on stderr why a command ends, if anybody reads it: collectd does not."""
-    try:
-        print(f"flipbell: {message}", file=sys.stderr)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _flush() -> None:
