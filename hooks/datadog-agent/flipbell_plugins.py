@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from datadog_checks.base import AgentCheck  # type: ignore[import-not-found,unused-ignore]
+from datadog_checks.base import AgentCheck
 
 from flipbell.agents.agent_check import FlipbellMixin
 
 
-class FlipbellPlugins(FlipbellMixin, AgentCheck):  # type: ignore[misc,unused-ignore]
+class FlipbellPlugins(FlipbellMixin, AgentCheck):  # type: ignore[misc]
     """Runs a check plugin for each instance; its status is also a service check."""
 
     def check(self, instance: dict[str, Any]) -> None:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from monasca_agent.collector.checks import (  # type: ignore[import-not-found,unused-ignore]
-    AgentCheck,
-)
+from monasca_agent.collector.checks import AgentCheck
 
 from flipbell.agents.agent_check import FlipbellMixin
 
 
-class FlipbellCheck(FlipbellMixin, AgentCheck):  # type: ignore[misc,unused-ignore]
+class FlipbellCheck(FlipbellMixin, AgentCheck):  # type: ignore[misc]
     """Runs a check plugin for each instance; its status is also a metric."""
 
     def check(self, instance: dict[str, Any]) -> None:

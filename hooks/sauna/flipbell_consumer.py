@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sauna.consumers import ConsumerRegister  # type: ignore[import-not-found,unused-ignore]
-from sauna.consumers.base import QueuedConsumer  # type: ignore[import-not-found,unused-ignore]
+from sauna.consumers import ConsumerRegister
+from sauna.consumers.base import QueuedConsumer
 
 import flipbell
 from flipbell.agents import sauna
@@ -17,7 +17,7 @@ register = ConsumerRegister("Flipbell")
 
 
 @register.consumer()
-class FlipbellConsumer(QueuedConsumer):  # type: ignore[misc,unused-ignore]  # sauna is untyped
+class FlipbellConsumer(QueuedConsumer):  # type: ignore[misc]  # sauna is untyped
     """Tells each result as it comes."""
 
     def __init__(self, config: dict[str, Any] | None) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from e2e.agents import AGENTS, Agent
+from e2e.agents import AGENTS
 from hipchat_room import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from e2e.agent import Agent
     from hipchat_room import HipChatServer
 
     Scenario = Callable[[Agent], None]
