@@ -37,10 +37,16 @@ def _no_courier(site: Site) -> None:
     site.environ["FLIPBELL_COURIER"] = "off"
 
 
+_known: dict[tuple[str, ...], str] = {}
+
+
 def _printed(site: Site, *arguments: str) -> str:
-    done = site.flipbell("hooks", *arguments)
-    assert (done.returncode, done.stderr) == (0, b"")
-    return done.stdout.decode()
+    """Return what `flipbell hooks` prints, which is the same for every site."""
+    if arguments not in _known:
+        done = site.flipbell("hooks", *arguments)
+        assert (done.returncode, done.stderr) == (0, b"")
+        _known[arguments] = done.stdout.decode()
+    return _known[arguments]
 
 
 def _results(site: Site) -> list[str]:
@@ -301,19 +307,24 @@ class _AgentCheck:
         self.said.append((name, status, more))
 
 
-@pytest.mark.parametrize(
-    ("agent", "file", "home"),
-    [
-        ("monasca-agent", "flipbell_check", "monasca_agent.collector.checks"),
-        ("datadog-agent", "flipbell_plugins", "datadog_checks.base"),
-    ],
-)
+_PYTHON_AGENTS = {
+    "monasca-agent": ("flipbell_check.py", "FlipbellCheck", "flipbell_check.yaml"),
+    "datadog-agent": ("flipbell_plugins.py", "FlipbellPlugins", "conf.yaml"),
+}
+_AGENT_CHECKS = {
+    "monasca-agent": "monasca_agent.collector.checks",
+    "datadog-agent": "datadog_checks.base",
+}
+
+
+@pytest.mark.parametrize("agent", _PYTHON_AGENTS)
 def test_check_plugins_in_a_python_agent(
-    site: Site, monkeypatch: pytest.MonkeyPatch, agent: str, file: str, home: str
+    site: Site, monkeypatch: pytest.MonkeyPatch, agent: str
 ) -> None:
-    for name in ("FLIPBELL_STATE", "FLIPBELL_CONFIG", "FLIPBELL_COURIER"):
-        monkeypatch.setenv(name, site.environ[name])
-    parts = home.split(".")
+    file, name, configuration = _PYTHON_AGENTS[agent]
+    for variable in ("FLIPBELL_STATE", "FLIPBELL_CONFIG", "FLIPBELL_COURIER"):
+        monkeypatch.setenv(variable, site.environ[variable])
+    parts = _AGENT_CHECKS[agent].split(".")
     for end in range(1, len(parts) + 1):
         monkeypatch.setitem(
             sys.modules,
@@ -324,9 +335,9 @@ def test_check_plugins_in_a_python_agent(
 
     monkeypatch.setattr(agent_check, "_bells", [])
     scope: dict[str, Any] = {}
-    exec(_printed(site, agent, f"{file}.py"), scope)
-    check = scope["FlipbellCheck" if agent == "monasca-agent" else "FlipbellPlugins"]()
-    configured = yaml.safe_load(_printed(site, agent, DATADOG_CONF.get(agent, f"{file}.yaml")))
+    exec(_printed(site, agent, file), scope)
+    check = scope[name]()
+    configured = yaml.safe_load(_printed(site, agent, configuration))
     assert {"name", "command", "timeout"} == configured["instances"][0].keys()
 
     check.check({"name": "odd", "command": ["sh", "-c", "printf 'a\\377'; exit 42"]})
@@ -342,9 +353,6 @@ def test_check_plugins_in_a_python_agent(
         ["3", "h", "odd"],
         ["3", "h", "slow"],
     ]
-
-
-DATADOG_CONF = {"datadog-agent": "conf.yaml"}
 
 
 def test_what_a_datadog_check_says_itself_is_told_and_passed_on(

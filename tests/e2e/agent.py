@@ -195,7 +195,7 @@ class Agent:
         """End what a failed test leaves."""
         if self._process is not None and self._process.poll() is None:
             self.end(signal.SIGKILL)
-        for pid in self.processes():
+        for pid in [*self.processes(), *self.site.couriers()]:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

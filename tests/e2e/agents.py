@@ -155,6 +155,11 @@ class Nrpe(Agent):
         self._ended.set()
         super().end(number)
 
+    def clear(self) -> None:
+        """End what a failed test leaves, its questions too."""
+        self._ended.set()
+        super().clear()
+
     def _ask(self, ended: threading.Event) -> None:
         plugin, port = self.programs[1], str(self._port)
         while not ended.wait(0.7):
