@@ -54,6 +54,24 @@ def test_what_is_no_result_for_nagios(event: str) -> None:
     assert nagios.read(_given(environ={"NAGIOS_NOTIFICATIONTYPE": event})) == []
 
 
+@pytest.mark.parametrize(
+    ("stamps", "time"),
+    [
+        ({"LASTSERVICECHECK": "1795400010", "TIMET": "1795400012"}, 1_795_400_010.0),
+        ({"LASTSERVICECHECK": "1795400010.25"}, 1_795_400_010.25),
+        ({"LASTSERVICECHECK": "0", "TIMET": "1795400012"}, 1_795_400_012.0),
+        ({"LASTSERVICECHECK": "$LASTSERVICECHECK$"}, NOW),
+        ({}, NOW),
+    ],
+)
+def test_a_result_of_nagios_is_as_old_as_its_check(stamps: dict[str, str], time: float) -> None:
+    environ = {f"NAGIOS_{name}": value for name, value in stamps.items()}
+
+    found = nagios.read(_given(environ=environ, host="h", check="c", status="OK"))
+
+    assert found[0].occurred_at == time
+
+
 def test_nagios_by_arguments() -> None:
     found = nagios.read(
         _given(event="PROBLEM", host="h", check="c", status="WARNING", output="o", occurred_at=5.0)

@@ -5,6 +5,7 @@ Nagios and Naemon, Icinga 2 and Checkmk share them.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from flipbell.agents import FormatError, required
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 HOST_CHECK = "host"
 _OCCASIONS = ("", "PROBLEM", "RECOVERY")  # all others are no results: somebody acknowledged, …
 _HOST_STATES = {"UP": Status.OK, "DOWN": Status.CRITICAL, "UNREACHABLE": Status.UNKNOWN}
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
 _UNREACHABLE = {"UNREACH": Status.UNKNOWN}  # Checkmk's word
 
 
@@ -69,11 +71,18 @@ def from_environment(given: Given, prefix: str) -> list[CheckResult]:
             check,
             status(given.status or variable(f"{kind}STATE"), f"--status or {prefix}{kind}STATE"),
             output(said),
-            _time(given, variable("TIMET")),
+            _time(given, variable(f"LAST{kind}CHECK"), variable("TIMET")),
         )
     ]
 
 
-def _time(given: Given, stamp: str | None) -> float:
-    is_told = given.occurred_at is None and stamp is not None and stamp.isdecimal()
-    return float(stamp) if is_told and stamp else given.time
+def _time(given: Given, *stamps: str | None) -> float:
+    """Return when the result was made: as said, by the best of the agent's stamps, or now.
+
+    Of two results in a second, the commands may start in any order; their checks did not. A stamp
+    of 0 is a check that never ran.
+    """
+    if given.occurred_at:
+        return given.occurred_at
+    numbers = [float(stamp) for stamp in stamps if stamp and _NUMBER.fullmatch(stamp)]
+    return next(filter(None, numbers), given.now)
