@@ -161,6 +161,12 @@ def test_the_newlines_of_nagios_long_output() -> None:
     assert found[0].output == "one\ntwo"
 
 
+def test_a_backslash_in_icingas_output_is_one() -> None:
+    found = icinga2.read(_given(host="h", check="c", status="OK", output="C:\\new\ntwo"))
+
+    assert found[0].output == "C:\\new\ntwo"
+
+
 @pytest.mark.parametrize(
     ("event", "code", "expected"),
     [

@@ -18,4 +18,4 @@ if TYPE_CHECKING:
 
 def read(given: Given) -> list[CheckResult]:
     """Read the result that a notification or an event command is for."""
-    return states.from_environment(given, "ICINGA_")
+    return states.from_environment(given, "ICINGA_", newline="\n")

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
 HOST_CHECK = "host"
 _OCCASIONS = ("", "PROBLEM", "RECOVERY")  # all others are no results: somebody acknowledged, …
-_HOST_STATES = {"UP": Status.OK, "DOWN": Status.CRITICAL, "UNREACHABLE": Status.UNKNOWN}
+_HOST_STATES = {
+    "UP": Status.OK,
+    "DOWN": Status.CRITICAL,
+    "UNREACHABLE": Status.UNKNOWN,
+    "UNREACH": Status.UNKNOWN,  # Checkmk's word
+}
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
-_UNREACHABLE = {"UNREACH": Status.UNKNOWN}  # Checkmk's word
 
 
 def is_result(occasion: str | None, state_type: str | None) -> bool:
@@ -32,21 +36,20 @@ def is_result(occasion: str | None, state_type: str | None) -> bool:
 def status(word: str | None, source: str) -> Status:
     """Read the state of a host or a service. Raises FormatError, which names the *source*."""
     word = required(word, source).upper()
-    known = {**_HOST_STATES, **_UNREACHABLE}
-    if word in known:
-        return known[word]
+    if word in _HOST_STATES:
+        return _HOST_STATES[word]
     try:
         return Status.parse(word)
     except ValueError:
         raise FormatError(f"{source}: expected a state, got {word!r}") from None
 
 
-def output(first: str, rest: str = "") -> str:
-    r"""Join the output's lines; some write the newlines of the long output as `\n`."""
-    return f"{first}\n{rest}".replace("\\n", "\n").strip()
+def output(first: str, rest: str = "", newline: str = "\\n") -> str:
+    r"""Join the output's lines; *newline* is how the agent writes one in the long output."""
+    return f"{first}\n{rest}".replace(newline, "\n").strip()
 
 
-def from_environment(given: Given, prefix: str) -> list[CheckResult]:
+def from_environment(given: Given, prefix: str, newline: str = "\\n") -> list[CheckResult]:
     """Read what an agent calls for, from options and, where those are silent, its environment.
 
     *prefix* is that of the agent's variables. A host's check is a check named `host`.
@@ -58,19 +61,19 @@ def from_environment(given: Given, prefix: str) -> list[CheckResult]:
 
     host = given.host or variable("HOSTNAME")
     check = given.check or variable("SERVICEDESC") or HOST_CHECK
-    kind = "HOST" if check == HOST_CHECK else "SERVICE"
+    kind = "SERVICE" if variable("SERVICEDESC") or check != HOST_CHECK else "HOST"
     occasion = variable("NOTIFICATIONTYPE") if given.event is None else given.event
     if not is_result(occasion, given.state_type or variable(f"{kind}STATETYPE")):
         return []
     said = given.output
     if said is None:
-        said = output(variable(f"{kind}OUTPUT") or "", variable(f"LONG{kind}OUTPUT") or "")
+        said = f"{variable(f'{kind}OUTPUT') or ''}\n{variable(f'LONG{kind}OUTPUT') or ''}"
     return [
         CheckResult(
             required(host, f"--host or {prefix}HOSTNAME"),
             check,
             status(given.status or variable(f"{kind}STATE"), f"--status or {prefix}{kind}STATE"),
-            output(said),
+            output(said, newline=newline),
             _time(given, variable(f"LAST{kind}CHECK"), variable("TIMET")),
         )
     ]
