@@ -33,6 +33,7 @@ ROOT = Path(__file__).parent.parent
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let CI insist on what a developer's machine may lack."""
     parser.addoption("--require-tools", action="store_true", help="fail where a tool is missing")
+    parser.addoption("--agents", action="store_true", help="let real agents fail, too")
     parser.addoption("--long", action="store_true", help="let attacks go on for minutes")
     parser.addoption("--screenshots", action="store_true", help="put the README's pictures anew")
 

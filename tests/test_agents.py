@@ -1,88 +1,38 @@
-"""Agent formats, judged by calls recorded from the real agents."""
+"""Agent formats: what each takes for a result, and what it says of a call that tells none."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
 from typing import Any
 
 import pytest
 
-from flipbell.agents import FormatError, Given, built_in, json_result, mackerel_agent, nagios, plain
+from flipbell.agents import (
+    BUILT_IN,
+    FormatError,
+    Given,
+    built_in,
+    checkmk,
+    collectd,
+    icinga2,
+    json_result,
+    mackerel_agent,
+    mon,
+    monit,
+    nagios,
+    netdata,
+    plain,
+    zabbix,
+)
 from flipbell.model import CheckResult, Status
 
 NOW = 1_795_400_000.0
-DATA = Path(__file__).parent / "data"
 OK, WARNING, CRITICAL, UNKNOWN = Status
 
 
 def _given(**values: Any) -> Given:
     return Given(**{"this_host": "here", "now": NOW, **values})
-
-
-def _environments(name: str) -> list[dict[str, str]]:
-    """Return the environment of each recorded call, bytes that are no UTF-8 as Python has them."""
-    found = []
-    for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
-        call = json.loads(line)
-        raw = call["raw_env_nonutf8"].items()
-        odd = {key: text.encode("latin-1").decode("utf-8", "surrogateescape") for key, text in raw}
-        found.append({**call["env"], **odd})
-    return found
-
-
-def _replay(read: Any, name: str, **options: Any) -> list[CheckResult]:
-    calls = _environments(name)
-    return [found for env in calls for found in read(_given(environ=env, **options))]
-
-
-@pytest.mark.parametrize(
-    ("name", "statuses"),
-    [
-        ("mackerel-action", [OK, CRITICAL, CRITICAL, OK, OK]),
-        ("mackerel-action-code42", [UNKNOWN, UNKNOWN]),
-        ("mackerel-action-empty", [CRITICAL, CRITICAL]),
-        ("mackerel-action-nonutf", [WARNING, WARNING]),
-    ],
-)
-def test_mackerel_agents_recorded_actions(name: str, statuses: list[Status]) -> None:
-    found = _replay(mackerel_agent.read, f"mackerel-agent--{name}", check="flip")
-
-    assert [result.status for result in found] == statuses
-    assert {(result.host, result.check) for result in found} == {("here", "flip")}
-
-
-def test_a_mackerel_message_comes_whole() -> None:
-    found = _replay(mackerel_agent.read, "mackerel-agent--mackerel-action", check="flip")
-
-    assert found[0].output.startswith("FLIP OK - run 0 näöü \"q\" 's' <b>&amp; $HOME `id` ;x|val=0")
-
-
-def test_nagios_recorded_notifications() -> None:
-    found = _replay(nagios.read, "nagios4--nagios-notify")
-
-    assert [result.status for result in found] == [CRITICAL, OK, UNKNOWN, UNKNOWN]
-    assert (found[0].host, found[0].check) == ("web 1", "Flip Müller [prod]")
-    assert found[0].occurred_at == 1_795_399_742
-    assert found[0].output.splitlines()[1:] == ["long line 1 CRITICAL", "long line 2"]
-
-
-def test_nagios_recorded_event_handlers_yield_hard_states_only() -> None:
-    calls = _environments("nagios4--nagios-eh")
-    hard = [
-        call["NAGIOS_SERVICESTATE"] for call in calls if call["NAGIOS_SERVICESTATETYPE"] == "HARD"
-    ]
-
-    found = _replay(nagios.read, "nagios4--nagios-eh")
-
-    assert 0 < len(hard) < len(calls)
-    assert [result.status.name for result in found] == hard
-
-
-def test_nagios_recorded_results_of_every_check() -> None:
-    found = _replay(nagios.read, "nagios4--nagios-ocsp")
-
-    assert [result.status for result in found][:4] == [OK, OK, OK, OK]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +52,24 @@ def test_a_nagios_host_is_a_check_named_host(state: str, status: Status) -> None
 def test_what_is_no_result_for_nagios(event: str) -> None:
     assert nagios.read(_given(event=event, host="h", check="c", status="CRITICAL")) == []
     assert nagios.read(_given(environ={"NAGIOS_NOTIFICATIONTYPE": event})) == []
+
+
+@pytest.mark.parametrize(
+    ("stamps", "time"),
+    [
+        ({"LASTSERVICECHECK": "1795400010", "TIMET": "1795400012"}, 1_795_400_010.0),
+        ({"LASTSERVICECHECK": "1795400010.25"}, 1_795_400_010.25),
+        ({"LASTSERVICECHECK": "0", "TIMET": "1795400012"}, 1_795_400_012.0),
+        ({"LASTSERVICECHECK": "$LASTSERVICECHECK$"}, NOW),
+        ({}, NOW),
+    ],
+)
+def test_a_result_of_nagios_is_as_old_as_its_check(stamps: dict[str, str], time: float) -> None:
+    environ = {f"NAGIOS_{name}": value for name, value in stamps.items()}
+
+    found = nagios.read(_given(environ=environ, host="h", check="c", status="OK"))
+
+    assert found[0].occurred_at == time
 
 
 def test_nagios_by_arguments() -> None:
@@ -147,7 +115,7 @@ def test_json_results() -> None:
         ),
         (nagios.read, {}, "expected --host or NAGIOS_HOSTNAME"),
         (nagios.read, {"host": "h", "check": "c"}, "--status or NAGIOS_SERVICESTATE"),
-        (nagios.read, {"host": "h", "check": "c", "status": "x"}, "expected a state of Nagios"),
+        (nagios.read, {"host": "h", "check": "c", "status": "x"}, "expected a state"),
     ],
 )
 def test_says_what_is_missing(read: Any, options: dict[str, Any], said: str) -> None:
@@ -176,4 +144,167 @@ def test_json_that_says_nothing(content: str, said: str) -> None:
 
 
 def test_every_format_has_a_name() -> None:
-    assert sorted(built_in()) == ["json", "mackerel-agent", "nagios", "plain"]
+    assert all(callable(built_in(name)) for name in BUILT_IN)
+    assert built_in("nagois") is None
+
+
+def test_soft_states_are_no_results() -> None:
+    soft = _given(host="h", check="c", status="CRITICAL", state_type="SOFT")
+
+    assert nagios.read(soft) == []
+    assert icinga2.read(soft) == []
+
+
+def test_the_newlines_of_nagios_long_output() -> None:
+    found = nagios.read(_given(host="h", check="c", status="OK", output="one\\ntwo"))
+
+    assert found[0].output == "one\ntwo"
+
+
+def test_a_backslash_in_icingas_output_is_one() -> None:
+    found = icinga2.read(_given(host="h", check="c", status="OK", output="C:\\new\ntwo"))
+
+    assert found[0].output == "C:\\new\ntwo"
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "expected"),
+    [
+        ("Status failed", "1", ("disk", WARNING)),
+        ("Status changed", "3", ("disk", UNKNOWN)),
+        ("Status succeeded", "0", ("disk", OK)),
+        ("Status failed", "42", ("disk", UNKNOWN)),
+        ("Connection failed", "", ("disk connection", CRITICAL)),
+        ("Connection succeeded", "", ("disk connection", OK)),
+        ("Does not exist", "", ("disk existence", CRITICAL)),
+        ("Exists", "", ("disk existence", OK)),
+        ("Resource limit matched", "", ("disk resource limit", CRITICAL)),
+        ("Resource limit succeeded", "", ("disk resource limit", OK)),
+        ("Content match", "", ("disk content", CRITICAL)),
+        ("Content doesn't match", "", ("disk content", OK)),
+        ("Link down", "", ("disk link", CRITICAL)),
+        ("Timeout", "", ("disk timeout", CRITICAL)),
+        ("Timeout recovery", "", ("disk timeout", OK)),
+        ("Checksum changed", "", None),
+        ("PID not changed", "", None),
+        ("Monit instance changed", "", None),
+        ("Action done", "", None),
+    ],
+)
+def test_events_of_monit(event: str, code: str, expected: tuple[str, Status] | None) -> None:
+    environ = {"MONIT_SERVICE": "disk", "MONIT_HOST": "h", "MONIT_EVENT": event}
+    environ["MONIT_PROGRAM_STATUS"] = code
+
+    found = monit.read(_given(environ=environ))
+
+    assert [(result.check, result.status) for result in found] == ([expected] if expected else [])
+
+
+def test_a_notification_of_collectd_without_time_or_instance() -> None:
+    content = b"Severity: WARNING\nHost: h\nPlugin: df\nPluginInstance: root\n\nhalf full\n"
+
+    found = collectd.read(_given(read_stdin=lambda: content))
+
+    assert found == [CheckResult("h", "df-root", WARNING, "half full\n", NOW)]
+
+
+_ZABBIX = "host: h\ncheck: Free disk space\nvalue: {}\nseverity: {}\nupdate: {}\n\n3% free"
+
+
+@pytest.mark.parametrize(
+    ("values", "statuses"),
+    [
+        ((1, 5, 0), [CRITICAL]),
+        ((1, 3, 0), [CRITICAL]),
+        ((1, 2, 0), [WARNING]),
+        ((1, 0, 0), [UNKNOWN]),
+        ((0, 5, 0), [OK]),
+        ((1, 5, 1), []),
+    ],
+)
+def test_messages_of_zabbix(values: tuple[int, ...], statuses: list[Status]) -> None:
+    message = _ZABBIX.format(*values).replace("\n", "\r\n")
+
+    found = zabbix.read(_given(output=message))
+
+    expected = [CheckResult("h", "Free disk space", status, "3% free", NOW) for status in statuses]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "statuses"),
+    [
+        ("CLEAR", [OK]),
+        ("WARNING", [WARNING]),
+        ("CRITICAL", [CRITICAL]),
+        ("UNDEFINED", [UNKNOWN]),
+        ("REMOVED", []),
+        ("UNINITIALIZED", []),
+    ],
+)
+def test_statuses_of_netdata(word: str, statuses: list[Status]) -> None:
+    found = netdata.read(_given(host="h", check="disk.full", status=word, output="o"))
+
+    assert found == [CheckResult("h", "disk.full", status, "o", NOW) for status in statuses]
+
+
+def test_alerts_of_mon() -> None:
+    environ = {"MON_GROUP": "g", "MON_SERVICE": "ping", "MON_LAST_SUMMARY": "down: a"}
+
+    def told(kind: str) -> list[CheckResult]:
+        return mon.read(_given(environ={**environ, "MON_ALERTTYPE": kind}))
+
+    assert told("failure") == [CheckResult("g", "ping", CRITICAL, "down: a", NOW)]
+    assert told("up") == [CheckResult("g", "ping", OK, "", NOW)]
+    assert told("startup") == told("ack") == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"WHAT": "SERVICE", "SERVICESTATE": "WARNING"}, [("disk", WARNING)]),
+        ({"WHAT": "HOST", "HOSTSTATE": "DOWN"}, [("host", CRITICAL)]),
+        ({"WHAT": "HOST", "HOSTSTATE": "UNREACH"}, [("host", UNKNOWN)]),
+        ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "FLAPPINGSTART"}, []),
+        ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "ALERTHANDLER (OK)"}, []),
+    ],
+)
+def test_notifications_of_checkmk(
+    values: dict[str, str], expected: list[tuple[str, Status]]
+) -> None:
+    call = {"HOSTNAME": "h", "SERVICEDESC": "disk", "NOTIFICATIONTYPE": "PROBLEM", **values}
+    call |= {"SERVICEOUTPUT": "o", "LONGSERVICEOUTPUT": "l\\nm", "LASTSERVICESTATE": "OK"}
+
+    found = checkmk.read(_given(environ={f"NOTIFY_{name}": text for name, text in call.items()}))
+
+    assert [(result.check, result.status) for result in found] == expected
+    assert all(result.output == "o\nl\nm" for result in found if result.check == "disk")
+
+
+@pytest.mark.parametrize(
+    ("read", "options", "said"),
+    [
+        (checkmk.read, {}, "NOTIFY_WHAT"),
+        (checkmk.read, {"environ": {"NOTIFY_WHAT": "HOST"}}, "NOTIFY_HOSTNAME"),
+        (icinga2.read, {"host": "h", "check": "c", "status": "x"}, "expected a state, got 'X'"),
+        (monit.read, {}, "MONIT_SERVICE"),
+        (monit.read, {"environ": {"MONIT_SERVICE": "s"}}, "MONIT_EVENT"),
+        (collectd.read, {}, "a notification of collectd on stdin"),
+        (collectd.read, {"read_stdin": lambda: b"Severity: X\n\n"}, "Severity: expected OKAY"),
+        (collectd.read, {"read_stdin": lambda: b"Severity: OKAY\n\n"}, "--check, or a Plugin"),
+        (zabbix.read, {}, "expected --output MESSAGE"),
+        (zabbix.read, {"output": "value: 1"}, "a line `host: {HOST.HOST}`"),
+        (zabbix.read, {"output": _ZABBIX.format("", "", "")}, "{EVENT.VALUE}"),
+        (zabbix.read, {"output": _ZABBIX.format(1, 9, 0)}, "{EVENT.NSEVERITY}"),
+        (netdata.read, {}, "--status"),
+        (netdata.read, {"status": "x"}, "expected CLEAR"),
+        (netdata.read, {"status": "CLEAR", "host": "h"}, "--check"),
+        (mon.read, {}, "MON_ALERTTYPE"),
+        (mon.read, {"event": "up", "host": "g"}, "MON_SERVICE"),
+    ],
+)
+def test_every_agents_call_says_what_is_missing(
+    read: Any, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(FormatError, match=re.escape(said)):
+        read(_given(**options))

@@ -19,6 +19,7 @@ SHARED = [
     *("hooks/README.md", "hooks/pluggy/flipbell_hook.py", "hooks/mackerel-agent/flipbell.conf"),
     *("hooks/mackerel-agent/README.md", "hooks/systemd/flipbell.service", "conf.d/example.yaml"),
     "conf.d/schema.json",
+    *sorted(str(file.relative_to(ROOT)) for file in ROOT.glob("hooks/*/*") if file.is_file()),
 ]
 
 
@@ -73,5 +74,5 @@ def test_the_mackerel_drop_in_is_toml_with_both_ways() -> None:
     with shipped("hooks/mackerel-agent/flipbell.conf").open("rb") as file:
         checks = tomllib.load(file)["plugin"]["checks"]
 
-    assert checks["disk"]["command"][:2] == ["flipbell", "run"]
-    assert checks["load"]["action"]["command"][:3] == ["flipbell", "report", "--from"]
+    assert checks["disk"]["command"][:2] == ["/usr/local/bin/flipbell", "run"]
+    assert checks["load"]["action"]["command"][1:3] == ["report", "--from"]

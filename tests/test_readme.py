@@ -210,7 +210,10 @@ def _plain_python() -> str:
     return str(Path(sys.base_prefix) / "bin")
 
 
-@pytest.mark.parametrize("agent", ["mackerel-agent", "pluggy", "systemd"])
+HOOKS = sorted(file.parent.name for file in ROOT.glob("hooks/*/README.md"))
+
+
+@pytest.mark.parametrize("agent", HOOKS)
 def test_the_blocks_of_the_hooks(user: Shell, agent: str) -> None:
     user.run("export FLIPBELL_STATE=$PWD/state FLIPBELL_CONFIG=$PWD/conf.d")
     for language, content in blocks(ROOT / "hooks" / agent / "README.md"):
@@ -259,7 +262,22 @@ def test_the_japanese_quick_start_shows_what_the_readme_shows() -> None:
     assert [block for block in shown if block not in blocks(README)] == []
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.ja.md", "hooks/README.md"])
+def test_the_index_of_the_hooks_names_each_folder() -> None:
+    index = (ROOT / "hooks" / "README.md").read_text(encoding="utf-8")
+
+    assert {path.parent.name for path in ROOT.glob("hooks/*/*")} == set(HOOKS)
+    assert [agent for agent in HOOKS if f"({agent}/README.md)" not in index] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "README.ja.md",
+        "hooks/README.md",
+        *(f"hooks/{hook}/README.md" for hook in HOOKS),
+    ],
+)
 def test_every_link_leads_somewhere(name: str) -> None:
     file = ROOT / name
     text = file.read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from hipchat_room import Answer
 if TYPE_CHECKING:
     from conftest import Site
     from hipchat_room import HipChatRoom
+    from syslog_socket import Syslog
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def test_says_why_it_could_not_be_recorded(site: Site) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--from", "nagois"], "--from nagois: expected one of json, mackerel-agent, nagios"),
+        (["--from", "nagois"], "--from nagois: expected one of alertmanager, checkmk, collectd"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
         ([], "expected JSON, or --status: got none"),
     ],
@@ -111,6 +112,25 @@ def test_what_is_no_result_is_recorded_nowhere(site: Site) -> None:
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert not site.state.exists()
+
+
+def test_a_long_list_on_stdin_is_read_whole(site: Site) -> None:
+    checks = [
+        {"Node": "n", "CheckID": f"check-{number}", "Status": "critical", "Output": "x" * 4000}
+        for number in range(500)  # 2 MB, as a watch of Consul may give
+    ]
+
+    done = site.flipbell("report", "--from", "consul", stdin=json.dumps(checks))
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(_lines(site)) == 500
+
+
+def test_why_a_notifier_could_not_report_is_logged(site: Site, syslog: Syslog) -> None:
+    done = site.flipbell("report", "--from", "collectd")
+
+    assert done.returncode == 2
+    syslog.wait_for("report: expected a notification of collectd on stdin")
 
 
 def test_stdin_closed(site: Site) -> None:

@@ -176,15 +176,6 @@ def test_init_for_the_agents_user(site: Site, hipchat_room: HipChatRoom) -> None
     assert {entry.stat().st_uid for entry in os.scandir(site.state)} == {nobody.pw_uid}
 
 
-def test_hooks_are_listed_and_printed_with_this_installations_path(site: Site) -> None:
-    listed = site.flipbell("hooks").stdout.decode()
-    printed = site.flipbell("hooks", "mackerel-agent").stdout.decode()
-
-    assert "mackerel-agent  mackerel-agent\n" in listed
-    assert f'command = ["{FLIPBELL}", "run", "--check", "disk"' in printed
-    assert '"flipbell"' not in printed
-
-
 def test_hooks_are_written_and_never_overwrite(site: Site) -> None:
     first = site.flipbell("hooks", "systemd", "--install", str(site.base))
     second = site.flipbell("hooks", "systemd", "--install", str(site.base))
@@ -193,10 +184,6 @@ def test_hooks_are_written_and_never_overwrite(site: Site) -> None:
     assert f"ExecStart={FLIPBELL} courier" in (site.base / "flipbell.service").read_text()
     assert second.returncode == 2
     assert b"exists; nothing was written" in second.stderr
-
-
-def test_no_hook_of_that_name(site: Site) -> None:
-    assert b"there are: mackerel-agent, pluggy, systemd" in site.flipbell("hooks", "x").stderr
 
 
 def test_check_config_asks_each_room(site: Site, hipchat_room: HipChatRoom) -> None:

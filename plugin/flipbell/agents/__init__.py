@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from flipbell.model import CheckResult
+
+# By the name that `report --from` gives them. A notifier is called for every result, so only the
+# module that is asked for is loaded.
+_MODULES = {
+    "alertmanager": "alertmanager",
+    "checkmk": "checkmk",
+    "collectd": "collectd",
+    "consul": "consul",
+    "icinga2": "icinga2",
+    "json": "json_result",
+    "mackerel-agent": "mackerel_agent",
+    "mackerel-webhook": "mackerel_webhook",
+    "mon": "mon",
+    "monit": "monit",
+    "nagios": "nagios",
+    "netdata": "netdata",
+    "plain": "plain",
+    "sensu": "sensu",
+    "zabbix": "zabbix",
+}
+BUILT_IN = tuple(_MODULES)
 
 
 class FormatError(ValueError):
@@ -24,11 +46,17 @@ class Given:
     status: str | None = None
     output: str | None = None
     event: str | None = None  # what the agent calls the occasion, as Nagios' NOTIFICATIONTYPE
+    state_type: str | None = None  # SOFT where the agent is about to check again
     occurred_at: float | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     read_stdin: Callable[[], bytes] = bytes
     this_host: str = ""
     now: float = 0.0
+
+    @property
+    def time(self) -> float:
+        """When it was: as an option says, else now."""
+        return self.now if self.occurred_at is None else self.occurred_at
 
 
 class AgentFormat(Protocol):
@@ -39,16 +67,12 @@ class AgentFormat(Protocol):
         ...
 
 
-def built_in() -> dict[str, AgentFormat]:
-    """Return the formats that come with flipbell."""
-    from flipbell.agents import json_result, mackerel_agent, nagios, plain
-
-    return {
-        "json": json_result.read,
-        "mackerel-agent": mackerel_agent.read,
-        "nagios": nagios.read,
-        "plain": plain.read,
-    }
+def built_in(name: str) -> AgentFormat | None:
+    """Return the format of that name that comes with flipbell, or None."""
+    if name not in _MODULES:
+        return None
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    return cast("AgentFormat", module.read)
 
 
 def required(value: str | None, option: str) -> str:

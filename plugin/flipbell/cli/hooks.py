@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import sys
 import sysconfig
 from pathlib import Path
@@ -15,7 +17,9 @@ from flipbell.cli.tables import table
 if TYPE_CHECKING:
     import argparse
 
-_PLACEHOLDERS = ('"flipbell"', "/usr/local/bin/flipbell")
+_QUOTED = '"/usr/local/bin/flipbell"'  # one word of a list
+_BARE = "/usr/local/bin/flipbell"  # a word that a shell splits, or an agent as a shell does
+_SHIPPED = "/usr/local/share/flipbell/hooks"
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +33,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         places="",
     )
     parser.add_argument("agent", nargs="?")
+    parser.add_argument("file", nargs="?", help="one of its files (default: all)")
     parser.add_argument("--install", metavar="DIR", help="write the files there; never overwrites")
 
 
@@ -43,16 +48,23 @@ def command(options: argparse.Namespace) -> int:
         return 0
     if options.agent not in folders:
         raise CommandError(f"no hook for {options.agent}; there are: {', '.join(folders)}")
-    files = {
-        file.name: _filled_in(file.read_text(encoding="utf-8"))
-        for file in sorted(folders[options.agent].iterdir())
-        if file.is_file() and file.name != "README.md"
-    }
+    files = _files(folders[options.agent], options.file)
     if options.install:
         _install(Path(options.install), files)
     else:
-        print("\n".join(files.values()), end="")
+        print("\n".join(map(_filled_in, files)), end="")
     return 0
+
+
+def _files(folder: Path, wanted: str | None) -> list[Path]:
+    """Return a folder's drop-ins, or the one that is wanted."""
+    found = [file for file in sorted(folder.iterdir()) if file.is_file()]
+    found = [file for file in found if file.name != "README.md"]
+    chosen = [file for file in found if wanted in (None, file.name)]
+    if not chosen:
+        names = ", ".join(file.name for file in found)
+        raise CommandError(f"{folder.name} has no {wanted}; there are: {names}")
+    return chosen
 
 
 def _about(folder: Path) -> str:
@@ -60,13 +72,13 @@ def _about(folder: Path) -> str:
     return title.removeprefix("# ")
 
 
-def _filled_in(text: str) -> str:
-    """Write the whole path of this flipbell, for an agent's PATH is short."""
+def _filled_in(file: Path) -> str:
+    """Return the text with the whole path of this flipbell, for an agent's PATH is short."""
+    text = file.read_text(encoding="utf-8")
     launcher = _launcher()
-    for placeholder in _PLACEHOLDERS:
-        path = f'"{launcher}"' if placeholder.startswith('"') else launcher
-        text = text.replace(placeholder, path)
-    return text
+    text = text.replace(_QUOTED, json.dumps(launcher, ensure_ascii=False))
+    text = text.replace(_BARE, shlex.quote(launcher))
+    return text.replace(_SHIPPED, str(shipped("hooks")))
 
 
 def _launcher() -> str:
@@ -77,13 +89,16 @@ def _launcher() -> str:
     return called if is_link else launcher
 
 
-def _install(directory: Path, files: dict[str, str]) -> None:
+def _install(directory: Path, files: list[Path]) -> None:
     if not directory.is_dir():
         raise CommandError(f"{directory}: no such directory; make it first")
-    for name in files:
-        if (directory / name).exists():
-            raise CommandError(f"{directory / name} exists; nothing was written")
-    for name, content in files.items():
-        with (directory / name).open("x", encoding="utf-8") as file:
-            file.write(content)
-        print(f"wrote {directory / name}", file=sys.stderr)
+    for file in files:
+        if (directory / file.name).exists():
+            raise CommandError(f"{directory / file.name} exists; nothing was written")
+    for file in files:
+        content = _filled_in(file)
+        with (directory / file.name).open("x", encoding="utf-8") as written:
+            written.write(content)
+        if content.startswith("#!"):
+            os.chmod(directory / file.name, 0o755)  # noqa: S103  an agent of any user runs it
+        print(f"wrote {directory / file.name}", file=sys.stderr)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, places, recorder
-from flipbell.agents import FormatError, Given, built_in
+from flipbell import log, places, recorder, relay
+from flipbell.agents import BUILT_IN, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command
 from flipbell.model import CheckResult, Status
 
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 
     from flipbell.agents import AgentFormat
 
-STDIN_LIMIT = 1 << 20  # bytes
+STDIN_LIMIT = 1 << 24  # bytes; a watch of Consul gives all checks of a cluster at once
+_BLOCK = 1 << 16
 STDIN_TIME = 10.0  # seconds; some agents leave stdin open for ever
 _COULD_NOT_CHECK = 3
 
@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--from",
         dest="format",
         metavar="FORMAT",
-        help="mackerel-agent, nagios, plain (default with --status) or json (default without)",
+        help=f"{', '.join(BUILT_IN)}; plain is the default with --status, json without",
     )
     parser.add_argument("--host", help="the host that was checked (default: this one)")
     parser.add_argument("--check", metavar="NAME", help="the check's name")
@@ -44,6 +44,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--output", metavar="TEXT", help="the check's output (default: stdin)")
     parser.add_argument(
         "--type", metavar="TYPE", help="the agent's word for it, as $NOTIFICATIONTYPE$"
+    )
+    parser.add_argument(
+        "--state-type",
+        metavar="TYPE",
+        help="$SERVICESTATETYPE$; SOFT is no result",
     )
     parser.add_argument(
         "--time", metavar="SECONDS", help="when it was, since the epoch", type=float
@@ -61,6 +66,7 @@ def command(options: argparse.Namespace) -> int:
         if options.echo:
             print(f"UNKNOWN - flipbell: {error}")
             return _COULD_NOT_CHECK
+        log.error(f"report: {error}")  # what a notifier says on stderr is seldom read
         raise CommandError(str(error)) from None
     _record(options, results)
     return _echo(options, results) if options.echo else 0
@@ -68,14 +74,16 @@ def command(options: argparse.Namespace) -> int:
 
 def _format(options: argparse.Namespace) -> AgentFormat:
     name = options.format or ("plain" if options.status else "json")
-    formats = built_in()
-    if name not in formats:  # extensions cost time, so they are asked last
-        from flipbell.extensions import Extensions
+    found = built_in(name)
+    if found is not None:
+        return found
+    from flipbell.extensions import Extensions  # they cost time, so they are asked last
 
-        formats.update(Extensions.load().agent_formats())
-    if name not in formats:
-        raise CommandError(f"--from {name}: expected one of {', '.join(sorted(formats))}")
-    return formats[name]
+    others = Extensions.load().agent_formats()
+    if name not in others:
+        names = ", ".join(sorted({*BUILT_IN, *others}))
+        raise CommandError(f"--from {name}: expected one of {names}")
+    return others[name]
 
 
 def _given(options: argparse.Namespace) -> Given:
@@ -86,6 +94,7 @@ def _given(options: argparse.Namespace) -> Given:
         output=options.output,
         occurred_at=options.time,
         event=options.type,
+        state_type=options.state_type,
         environ=os.environ,
         read_stdin=read_stdin,
         this_host=os.uname().nodename,
@@ -95,17 +104,17 @@ def _given(options: argparse.Namespace) -> Given:
 
 def read_stdin() -> bytes:
     """Read stdin to its end, or as far as its size and time limits let it."""
-    content = b""
+    content = bytearray()
     until = time.monotonic() + STDIN_TIME
     readable = select.poll()
     readable.register(0, select.POLLIN)
     while len(content) < STDIN_LIMIT:
         ready = readable.poll(max(0.0, until - time.monotonic()) * 1000)
-        block = os.read(0, STDIN_LIMIT - len(content)) if ready else b""
+        block = os.read(0, min(_BLOCK, STDIN_LIMIT - len(content))) if ready else b""
         if not block:
             break
         content += block
-    return content
+    return bytes(content)
 
 
 def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
@@ -125,8 +134,8 @@ def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
 def _echo(options: argparse.Namespace, results: list[CheckResult]) -> int:
     for result in results:
         output = result.output.encode("utf-8", "surrogateescape")
-        sys.stdout.buffer.write(output if output.endswith(b"\n") else output + b"\n")
-    sys.stdout.flush()
+        # The status counts, also for an agent that has stopped reading.
+        relay.write(1, output if output.endswith(b"\n") else output + b"\n")
     said = str(options.status or "")
     if said.isdecimal() and int(said) <= 255:  # noqa: PLR2004  the raw exit status
         return int(said)
