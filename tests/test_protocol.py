@@ -185,6 +185,8 @@ class Search:
         return replace(world, courier="delivering" if world.is_outstanding else "locking")
 
     def _courier_committing(self, world: World) -> World:
+        if self.wrong != "the ledger is ahead of the spool":
+            world = replace(world, durable=max(world.durable, world.seen))
         status = world.spool[world.seen - 1]
         return replace(world, courier="working", taken=world.seen, status=status)
 
@@ -287,6 +289,8 @@ def _harm(world: World) -> tuple[int, int, int]:
 def _faults(world: World) -> Iterator[str]:
     if world.stamp is not None and world.stamp != world.last and not world.is_broken:
         yield "a stamp hides a change"
+    if world.taken > max(world.durable, 0):
+        yield "a power cut would leave the ledger ahead of the spool"
     if world.idle and world.is_outstanding and not world.is_broken:
         yield "idle, and a line is not delivered"
 
@@ -335,6 +339,7 @@ WRONG = [
     "the end is not looked for",
     "the courier's lock is freed outside the spool's",
     "the ledger is replaced before the stamps",
+    "the ledger is ahead of the spool",
 ]
 
 

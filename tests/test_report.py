@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import FLIPBELL, Process, until
+from conftest import AS_MODULE, FLIPBELL, Process, until
 from hipchat_room import Answer
 
 if TYPE_CHECKING:
@@ -248,6 +248,24 @@ def test_stream_starts_a_courier_again_that_was_killed(
         until(is_told)
         stdin.close()
         process.wait(10)
+
+
+def test_stream_goes_on_where_the_death_of_children_is_ignored(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    command = [*AS_MODULE, "stream"]
+    options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    options["preexec_fn"] = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    with Process(command, env=site.environ, **options) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for number, status in enumerate((2, 1)):
+            process.stdin.write(json.dumps({"check": "c", "status": status}).encode() + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == b'{"result": "recorded"}\n'
+            hipchat_room.wait_for(number + 1)
+            until(lambda: not site.couriers())
 
 
 def test_stream_refuses_a_line_without_end(site: Site) -> None:

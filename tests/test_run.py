@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from conftest import AS_MODULE, FLIPBELL, unmeasured, until
+from conftest import AS_MODULE, FLIPBELL, Process, unmeasured, until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from conftest import Site
 
@@ -315,6 +315,127 @@ def test_runs_in_a_directory_that_is_gone(site: Site) -> None:
     )
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"hi\n", b"")
+
+
+def _block(*numbers: signal.Signals) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+
+def test_runs_where_the_agent_blocks_the_death_of_its_children(start: Start) -> None:
+    process = start(*SH, "echo hi; exit 1", preexec_fn=lambda: _block(signal.SIGCHLD))
+
+    assert process.communicate(timeout=20) == (b"hi\n", b"")
+    assert process.returncode == 1
+
+
+def test_dies_of_a_signal_that_the_agent_blocks(start: Start) -> None:
+    code = "import os, signal as s; s.pthread_sigmask(s.SIG_SETMASK, []), os.kill(os.getpid(), 15)"
+    process = start(sys.executable, "-c", code, preexec_fn=lambda: _block(signal.SIGTERM))
+
+    assert process.wait(20) == -signal.SIGTERM
+
+
+def test_sigterm_ends_it_also_where_nobody_reads(start: Start) -> None:
+    process = start("yes")
+    assert process.stdout is not None
+    until(lambda: _is_full(process.stdout))
+
+    process.terminate()
+
+    assert process.wait(20) == -signal.SIGTERM
+
+
+def _is_full(pipe: Any) -> bool:
+    """Return whether a pipe of the usual size holds all that it can."""
+    import fcntl
+    import struct
+    import termios
+
+    waiting = fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0))
+    return bool(struct.unpack("i", waiting)[0] >= 1 << 16)
+
+
+def test_a_slow_reader_gets_all_of_a_check_that_has_ended(start: Start) -> None:
+    process = start("head", "-c", "300000", "/dev/zero")
+    assert process.stdout is not None
+    until(lambda: _is_full(process.stdout))
+
+    assert len(process.stdout.read()) == 300_000
+    assert process.wait(20) == 0
+
+
+def test_a_signal_that_comes_as_the_check_ends_changes_nothing(
+    site: Site, tool: Callable[[str], str]
+) -> None:
+    delayed = [tool("strace"), "-f", "-qq", "-o", "/dev/null", "-e", "trace=wait4"]
+    delayed += ["-e", "inject=wait4:delay_exit=700000"]  # microseconds after the kernel's answer
+    script = "echo hi; sleep 0.2; exit 2"
+    command = [*delayed, *site.command, "run", "--check", "x", "--", *SH, script]
+    with Process(command, env=unmeasured(site.environ), stdout=-1, stderr=-1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"hi\n"
+        check = until(lambda: _wrapper_of(process.pid))
+        until(lambda: not Path(f"/proc/{check[1]}").exists())  # waited for, but not yet known
+        os.kill(check[0], signal.SIGTERM)
+        out, err = process.communicate(timeout=30)
+
+    assert (process.returncode, out, err) == (2, b"", b"")
+
+
+def _wrapper_of(tracer: int) -> tuple[int, int] | None:
+    """Return the processes of the wrapper and of its check, below a tracer."""
+    below = Path(f"/proc/{tracer}/task/{tracer}/children").read_text().split()
+    for wrapper in below:
+        inner = Path(f"/proc/{wrapper}/task/{wrapper}/children").read_text().split()
+        if inner:
+            return int(wrapper), int(inner[0])
+    return None
+
+
+def test_a_script_without_interpreter_line_is_found_along_the_path(site: Site) -> None:
+    script = site.base / "check-it"
+    script.write_text("echo args $1; exit 1\n")
+    script.chmod(0o755)
+    site.environ["PATH"] = f"{site.environ['PATH']}:{site.base}"
+
+    done = site.flipbell("run", "--check", "x", "--", "check-it", "a")
+
+    assert (done.returncode, done.stdout) == (1, b"args a\n")
+
+
+def test_a_courier_hears_signals_that_the_agent_blocks(site: Site) -> None:
+    del site.environ["FLIPBELL_COURIER"]
+    site.environ = unmeasured(site.environ)
+    site.config.rmdir()  # keeps the courier waiting for a configuration
+    command = [*site.command, "run", "--check", "x", "--", *SH, "exit 2"]
+
+    subprocess.run(
+        command,
+        env=site.environ,
+        check=False,
+        preexec_fn=lambda: _block(signal.SIGTERM),
+    )
+
+    courier = until(site.couriers)[0]
+    until((site.state / "ledger").exists)
+    os.kill(courier, signal.SIGTERM)
+    until(lambda: not site.couriers())
+
+
+def test_leaves_no_dead_children_to_an_agent_that_is_its_own_init(site: Site) -> None:
+    code = f"""
+import ctypes, os, subprocess
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER
+for status in "12":
+    wrapped = ["run", "--check", "x", "--", "sh", "-c", "exit " + status]
+    subprocess.run([*{site.command!r}, *wrapped])
+print(open(f"/proc/self/task/{{os.getpid()}}/children").read().split())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=site.environ, check=True, capture_output=True
+    )
+
+    assert done.stdout == b"[]\n"
 
 
 def test_a_stuck_lock_delays_the_answer_by_its_limit_only(site: Site) -> None:

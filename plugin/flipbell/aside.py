@@ -3,9 +3,7 @@
 A stuck lock or a dying disk can block a system call for minutes; the agent waits two seconds.
 """
 
-from __future__ import annotations
-
-import os
+import posix
 import select
 import time
 
@@ -16,15 +14,15 @@ if TYPE_CHECKING:
 LIMIT = 2000  # milliseconds by which recording may delay the check's answer
 
 
-def record(check: Check, status: int, output: bytes) -> None:
+def record(check: "Check", status: int, output: bytes) -> None:
     """Record the result of a check that has just ended, and see to a courier.
 
     Whatever goes wrong is logged: the check's answer is sacred.
     """
     occurred_at = time.time()
     try:
-        done, doing = os.pipe()
-        child = os.fork()
+        done, doing = posix.pipe()
+        child = posix.fork()
     except OSError:  # no room for another process: better late than lost
         _record(check, status, output, occurred_at)
         return
@@ -33,28 +31,31 @@ def record(check: Check, status: int, output: bytes) -> None:
             _leave_the_agent()
             _record(check, status, output, occurred_at)
         finally:
-            os._exit(0)
-    os.close(doing)
+            posix._exit(0)
+    posix.close(doing)
     ended = select.poll()
     ended.register(done, select.POLLIN)
-    ended.poll(LIMIT)
+    if ended.poll(LIMIT):
+        posix.waitpid(child, 0)  # or an agent that is its own init would gather the dead
 
 
 def _leave_the_agent() -> None:
     """Hold nothing that the agent waits for, and do not die with the check's process group."""
-    os.setsid()
-    null = os.open(os.devnull, os.O_RDWR)
+    posix.setsid()
+    null = posix.open("/dev/null", posix.O_RDWR)
     for descriptor in (0, 1, 2):
-        os.dup2(null, descriptor)
+        posix.dup2(null, descriptor)
 
 
-def _record(check: Check, status: int, output: bytes, occurred_at: float) -> None:
+def _record(check: "Check", status: int, output: bytes, occurred_at: float) -> None:
     try:
         from flipbell import recorder, spool
 
         line = spool.encode(check.host, check.name, status, output, occurred_at)
         recorder.record(check.state, check.config, [line])
     except Exception as error:  # noqa: BLE001  whatever broke here must not reach the agent
+        import os
+
         from flipbell import log
 
         host, name = os.fsdecode(check.host), os.fsdecode(check.name)

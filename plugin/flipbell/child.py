@@ -114,7 +114,18 @@ def _spawn(
         if error.errno != errno.ENOEXEC:
             raise
     # A script without a `#!` line, which execvp and every shell would give to sh.
-    return _spawn(["/bin/sh", *command], environment, actions, mask)
+    script = ["/bin/sh", _found(command[0], environment), *command[1:]]
+    return _spawn(script, environment, actions, mask)
+
+
+def _found(name: str, environment: "Mapping[str, str]") -> str:
+    """Return the path of a program, which sh would not look for along PATH."""
+    if "/" not in name:
+        for directory in environment.get("PATH", "").split(":"):
+            path = f"{directory or '.'}/{name}"
+            if posix.access(path, posix.X_OK):
+                return path
+    return name
 
 
 # The environment: as the agent gave it, but for the variables that hold a room's token. Only their

@@ -73,6 +73,7 @@ class Courier:
         self._is_stamped = False
         self._impatient = False
         self._stopping = False
+        self._has_left = False
         self.complaint = ""  # why the state cannot be used, as last tried
         self._is_flush = False
         self._registered = False
@@ -81,12 +82,14 @@ class Courier:
         for end in (self._woken, self._waker):
             os.set_blocking(end, False)
 
-    def run(self, *, stay: bool) -> None:
+    def run(self, *, stay: bool) -> bool:
         """Deliver until nothing is undelivered, or until `stop` where the courier is to *stay*.
 
-        Raises LedgerError where the state directory is not for this configuration or version.
+        Return whether it left because all was done. Raises LedgerError where the state directory
+        is not for this configuration or version.
         """
         self._live(lambda: not stay and self._is_idle())
+        return self._has_left
 
     def flush(self) -> bool:
         """Try everything now, ignoring our own back-off; return whether nothing is left."""
@@ -115,8 +118,11 @@ class Courier:
                 if pause > 0 and self._may_leave(is_done):
                     return
                 self._sleep(pause)
+            self._close_fifo()
             self._say_last_words()
         finally:
+            for channel in self._under_way:  # its thread may use the connection still
+                self._rooms.drop_sender(channel)
             if self._ledger is not None:
                 self._ledger.close()
             for descriptor in (self._fifo, self._lock, self._woken, self._waker):
@@ -158,11 +164,18 @@ class Courier:
         try:
             if not self._reader.is_at_end():
                 return False
+            self._close_fifo()  # or a recorder might wake what no longer looks
             state.unlock(self._lock)
             self._lock = -1
+            self._has_left = True
         finally:
             state.unlock(held)
         return True
+
+    def _close_fifo(self) -> None:
+        if self._fifo >= 0:
+            os.close(self._fifo)
+            self._fifo = -1
 
     def _try_to_work(self) -> float:
         """Work once; return how long there is nothing to do (seconds)."""
@@ -172,12 +185,19 @@ class Courier:
             pause = self._work(self._ledger)
         except (sqlite3.Error, OSError) as error:  # a full or failing disk: what is recorded waits
             self._reopen()
-            if self._is_reset(error):
-                return 0.0
-            self._complain(f"state directory {self._directory}: {error}")
-            return _AFTER_ERROR
+            return self._after(error)
         self._complain("")
         return pause
+
+    def _after(self, error: Exception) -> float:
+        """Reset a ledger that is broken; return how long to wait before the next try."""
+        try:
+            if self._is_reset(error):
+                return 0.0
+        except OSError as failed:
+            error = failed
+        self._complain(f"state directory {self._directory}: {error}")
+        return _AFTER_ERROR
 
     def _complain(self, complaint: str) -> None:
         if complaint and complaint != self.complaint:
@@ -241,6 +261,8 @@ class Courier:
             self._registered = False
         self._collect_answers()
         lines = list(self._reader.lines())
+        if lines:
+            spool.sync(self._directory)
         with ledger.transaction():
             if not self._registered:
                 self._rooms.register(ledger)

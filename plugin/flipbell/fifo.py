@@ -1,28 +1,32 @@
 """The FIFO by which others wake the courier, and by which they see that one lives."""
 
-from __future__ import annotations
+import posix
 
-import os
-
-from flipbell import state
-
+NAME = "wake"
 FLUSH = b"!"  # asks the courier to try everything now
+_KIND, _FIFO = 0o170000, 0o010000  # as `stat` has them, which fronts do not load
 
 
 def wake(directory: str, message: bytes = b"\n") -> bool:
     """Wake the courier; return whether one was there to hear it."""
-    flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    flags = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
-        opened = os.open(f"{directory}/{state.WAKE}", flags)
+        opened = posix.open(f"{directory}/{NAME}", flags)
     except OSError:  # nobody reads it: whoever starts next looks at the spool first
         return False
     try:
-        os.write(opened, message)
+        if not _is_fifo(opened):  # as a restored backup may have it
+            return False
+        posix.write(opened, message)
     except BlockingIOError:
         pass  # full of reasons to wake up already
     finally:
-        os.close(opened)
+        posix.close(opened)
     return True
+
+
+def _is_fifo(opened: int) -> bool:
+    return posix.fstat(opened).st_mode & _KIND == _FIFO
 
 
 def is_heard(directory: str) -> bool:
@@ -32,27 +36,27 @@ def is_heard(directory: str) -> bool:
 
 def listen(directory: str) -> int:
     """Open the FIFO for the courier, and return it; -1 where there can be none."""
-    from flipbell import log
+    from flipbell import log, state
 
     try:
-        opened = _open(f"{directory}/{state.WAKE}")
+        opened = _open(f"{directory}/{NAME}")
     except OSError as error:
-        log.warning(f"state directory {directory}: {state.WAKE}: {error}")
+        log.warning(f"state directory {directory}: {NAME}: {error}")
         return -1
     state.give_to_owner(directory, opened)
     return opened
 
 
-def _open(name: str) -> int:
-    import stat
-
-    if not os.path.lexists(name):
-        os.mkfifo(name, 0o600)
-        os.chmod(name, 0o600)
+def _open(path: str) -> int:
+    try:
+        posix.mkfifo(path, 0o600)
+        posix.chmod(path, 0o600)
+    except FileExistsError:
+        pass
     # Opened for writing too, so that it has no end when the last writer leaves.
-    opened = os.open(name, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
-    if not stat.S_ISFIFO(os.fstat(opened).st_mode):
-        os.close(opened)
+    opened = posix.open(path, posix.O_RDWR | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+    if not _is_fifo(opened):
+        posix.close(opened)
         raise OSError("is no FIFO; remove it")
     return opened
 
@@ -60,6 +64,6 @@ def _open(name: str) -> int:
 def drain(source: int) -> bytes:
     """Return what was written to a FIFO or pipe that does not block."""
     try:
-        return os.read(source, 65536)
+        return posix.read(source, 65536)
     except BlockingIOError:
         return b""

@@ -7,11 +7,12 @@ knowing something wrong would cost a message.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import recorder, spool
+from flipbell import recorder, spool, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +29,7 @@ class Memory:
             self._position = spool.end(directory)
         except OSError:  # recording will say what is wrong
             self._position = spool.START
+        self._ledger = _identity(directory)
         self._newest = 0.0  # the latest time of any result
         self.statuses: dict[str, dict[str, Status]] = {}  # by check, then by host
 
@@ -56,15 +58,23 @@ class Memory:
 
     def record(self, results: Sequence[CheckResult]) -> None:
         """Make results durable. Raises OSError where they could not be."""
+        self._notice_reset()
         begin, end = recorder.append(self._directory, map(recorder.line, results))
         self._forget_foreign(begin)
         self._position = end
 
     def look(self) -> None:
         """Forget what other processes have recorded meanwhile."""
+        self._notice_reset()
         end = spool.end(self._directory)
         self._forget_foreign(end)
         self._position = end
+
+    def _notice_reset(self) -> None:
+        """Forget all where the ledger was replaced, for the new one has to be told all anew."""
+        before, self._ledger = self._ledger, _identity(self._directory)
+        if before not in (None, self._ledger):
+            self.statuses.clear()
 
     def _forget_foreign(self, end: spool.Position) -> None:
         if end == self._position:
@@ -87,3 +97,12 @@ class Memory:
                 yield line
             if reader.position == before:
                 return
+
+
+def _identity(directory: str) -> tuple[int, int] | None:
+    """Return what tells a ledger from one that replaces it; None where there is none yet."""
+    try:
+        found = os.stat(f"{directory}/{state.LEDGER}")
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

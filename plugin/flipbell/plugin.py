@@ -132,7 +132,9 @@ class Flipbell:
     def begin_in_child(self) -> None:
         """Begin anew in a forked process; the parent may die before it writes what it knows."""
         self._memory.statuses.clear()
-        if self._rooms is not None:
+        if self._delivery is not None:  # which may have been in the middle of reading it
+            self._rooms = None
+        elif self._rooms is not None:
             self._rooms.drop_senders()
         self._begin()
         state.let_go(self._directory)
@@ -337,13 +339,12 @@ class Flipbell:
 
         recorded = self._recorded
         try:
-            courier.run(stay=False)
+            if courier.run(stay=False):
+                self._delivered = recorded
         except LedgerError as error:
             log.error(str(error))
         except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback
             log.error(f"the courier failed: {type(error).__name__}: {error}")
-        else:
-            self._delivered = recorded
 
 
 def _is_sound(result: object) -> bool:

@@ -3,8 +3,6 @@
 It reads no configuration and opens no database, so neither can lose a change.
 """
 
-from __future__ import annotations
-
 from flipbell import fifo, quiet, spool, state, summon
 
 TYPE_CHECKING = False
@@ -15,7 +13,7 @@ if TYPE_CHECKING:
     from flipbell.spool import Position
 
 
-def line(result: CheckResult) -> bytes:
+def line(result: "CheckResult") -> bytes:
     """Return the spool's line for a result."""
     return spool.encode(
         _bytes(result.host),
@@ -55,7 +53,7 @@ def _look(directory: str, line: bytes) -> int:
     return quiet.look(quiet.stamp(quiet.home(directory), host, check), status)
 
 
-def append(directory: str, lines: Iterable[bytes]) -> tuple[Position, Position]:
+def append(directory: str, lines: "Iterable[bytes]") -> "tuple[Position, Position]":
     """Make lines durable; return where in the spool they begin and end.
 
     Raises OSError (StateError among them) where they could not be recorded.

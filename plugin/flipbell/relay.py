@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _KEPT = 4096  # bytes of output that are kept
 _BLOCK = 1 << 16
+_FITS = 4096  # bytes that a pipe takes without waiting once it takes any
 
 
 class Relay:
@@ -35,8 +36,11 @@ class Relay:
         self._source = child.source
         self._command = child.pid
         self._output = b""
+        self._status: int | None = None
+        self._is_interrupted = False
         self._woken = self._take_signals()
-        _signal.pthread_sigmask(_signal.SIG_SETMASK, child.mask)
+        # Blocked by the agent, the command's death would wake nobody.
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, {*child.mask} - {_signal.SIGCHLD})
 
     def _take_signals(self) -> int:
         """Pass signals on to the command; return what its death makes readable."""
@@ -50,8 +54,12 @@ class Relay:
         return woken
 
     def _pass_on(self, number: int, _frame: object) -> None:
-        if self._command:
-            posix.kill(self._command, number)
+        self._is_interrupted = True
+        try:
+            if self._command:
+                posix.kill(self._command, number)
+        except OSError:  # it is just ending, or has become a user whom we may not disturb
+            return
 
     def finish(self) -> tuple[int, bytes]:
         """Pass on what the command writes until it ends.
@@ -62,11 +70,11 @@ class Relay:
         events.register(self._woken, select.POLLIN)
         events.register(self._source, select.POLLIN)
         is_open = True
-        status = self._ended()
-        while status is None:
+        self._look()
+        while self._status is None:
             for descriptor, _ in events.poll():
                 if descriptor == self._woken:
-                    status = self._ended()
+                    self._look()
                 elif not self.pass_block():
                     events.unregister(self._source)
                     posix.close(self._source)
@@ -74,7 +82,7 @@ class Relay:
         if is_open:
             self._pass_rest()
         posix.close(self._leash)
-        return status, self._output
+        return self._status, self._output
 
     def _pass_rest(self) -> None:
         """Pass on what an ended command left in its pipe."""
@@ -88,18 +96,18 @@ class Relay:
             remains.pass_on(self, self._source)
         posix.close(self._source)
 
-    def _ended(self) -> int | None:
-        """Return the command's wait status once it has ended."""
+    def _look(self) -> None:
+        """Look whether the command has ended."""
         try:
             while posix.read(self._woken, _BLOCK):
                 pass
         except BlockingIOError:
             pass
-        pid, status = posix.waitpid(self._command, posix.WNOHANG)
-        if not pid:
-            return None
-        self._command = 0  # its number may belong to another process from now on
-        return status
+        if self._status is None:
+            pid, status = posix.waitpid(self._command, posix.WNOHANG)
+            if pid:
+                self._command = 0  # its number may belong to another process from now on
+                self._status = status
 
     def pass_block(self) -> bool:
         """Write the next block of the command's output; return False where no more is to be had."""
@@ -107,7 +115,32 @@ class Relay:
         if len(self._output) < _KEPT:
             self._output = (self._output + block)[:_KEPT]
         # Where nobody reads it, our end of its pipe is closed, and the command learns that.
-        return bool(block) and write(1, block)
+        return bool(block) and self._write(block)
+
+    def _write(self, block: bytes) -> bool:
+        """Write to the agent; return False where nobody reads it.
+
+        Where the agent has interrupted the command, and that has ended, what does not fit is left:
+        the command would have died with it.
+        """
+        events = select.poll()
+        events.register(1, select.POLLOUT)
+        events.register(self._woken, select.POLLIN)
+        while block:
+            is_over = self._status is not None and self._is_interrupted
+            ready = dict(events.poll(0 if is_over else None))
+            if self._woken in ready:
+                self._look()
+            if 1 in ready:
+                try:
+                    block = block[posix.write(1, block[:_FITS]) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return False
+            elif is_over:
+                return False
+        return True
 
 
 def _tie(leash: int, pid: int) -> None:

@@ -44,5 +44,6 @@ def die_of(number: int) -> "NoReturn":
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if number != _signal.SIGKILL:
         _signal.signal(number, _signal.SIG_DFL)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, [number])
     posix.kill(posix.getpid(), number)
     posix._exit(_SIGNAL_STATUS + number)  # where a signal does not end a process

@@ -10,10 +10,8 @@ that a reader of the old one knows that it missed nothing. A last line that was 
 disk or a power cut) is closed by the next writer and dropped by the reader.
 """
 
-from __future__ import annotations
-
 import errno
-import os
+import posix
 import time
 
 from flipbell import quiet, state
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     Line = tuple[float, int, str, str, str]
     """Time in seconds, status, host, check, output."""
 
-START: Position = ("", 0)
+START: "Position" = ("", 0)
 FORGET = 9  # in the place of a status: the check is to be forgotten
 REVIVE = 8  # in its place: a dead letter (channel, transition) is to be sent once more
 OUTPUT_LIMIT = 4096  # bytes kept of a check's output
@@ -69,7 +67,7 @@ def _escape(value: bytes) -> bytes:
     return value
 
 
-def decode(line: bytes) -> Line | None:
+def decode(line: bytes) -> "Line | None":
     """Read a line, or return None for one that was torn or is not ours."""
     fields = line.split(b"\t")
     if len(fields) != _FIELDS or b"\0" in line:
@@ -94,7 +92,7 @@ def _unescape(value: bytes) -> bytes:
     return b"\\".join(pieces)
 
 
-def append(directory: str, lines: bytes) -> tuple[Position, Position]:
+def append(directory: str, lines: bytes) -> "tuple[Position, Position]":
     """Record lines; return where they begin and where they end.
 
     Raises OSError where they could not be made durable, or where too much waits already. What was
@@ -102,49 +100,49 @@ def append(directory: str, lines: bytes) -> tuple[Position, Position]:
     """
     held = state.lock(directory, state.APPEND_LOCK)
     try:
-        spool = state.open_private(directory, state.SPOOL, os.O_RDWR | os.O_APPEND)
+        spool = state.open_private(directory, state.SPOOL, posix.O_RDWR | posix.O_APPEND)
         try:
             begin, torn = _end_of(directory, spool)
             if begin[1] > LARGEST:
                 raise OSError(errno.EFBIG, "full, for no courier takes from it", state.SPOOL)
             quiet.disturb(directory, _checks(lines))
             _write(spool, b"\n" + lines if torn else lines)
-            os.fdatasync(spool)
-            return begin, (begin[0], os.fstat(spool).st_size)
+            posix.fdatasync(spool)
+            return begin, (begin[0], posix.fstat(spool).st_size)
         finally:
-            os.close(spool)
+            posix.close(spool)
     finally:
         state.unlock(held)
 
 
-def _checks(lines: bytes) -> Iterator[tuple[str, str]]:
+def _checks(lines: bytes) -> "Iterator[tuple[str, str]]":
     for line in lines.split(b"\n"):
         known = decode(line)
         if known is not None:
             yield known[2], known[3]
 
 
-def _end_of(directory: str, spool: int) -> tuple[Position, bool]:
+def _end_of(directory: str, spool: int) -> "tuple[Position, bool]":
     """Return where the spool ends, and whether its last line was torn; a new one gets its name."""
-    size = os.fstat(spool).st_size
+    size = posix.fstat(spool).st_size
     if size == 0:
         size = _write(spool, header(START))
-        os.fsync(spool)
+        posix.fsync(spool)
         state.sync_directory(directory)
     name, _, _ = _read_header(spool)
-    return (name, size), os.pread(spool, 1, size - 1) != b"\n"
+    return (name, size), posix.pread(spool, 1, size - 1) != b"\n"
 
 
-def header(previous: Position) -> bytes:
+def header(previous: "Position") -> bytes:
     """Return the first line of a new spool that follows *previous*."""
-    name = os.urandom(8).hex().encode()
+    name = posix.urandom(8).hex().encode()
     return _MAGIC + b"%b %b %d\n" % (name, previous[0].encode() or b"-", previous[1])
 
 
 def _write(file: int, content: bytes) -> int:
     written = 0
     while written < len(content):
-        written += os.write(file, content[written:])
+        written += posix.write(file, content[written:])
     return written
 
 
@@ -154,15 +152,17 @@ def reserve(directory: str) -> None:
     The courier calls it. Where a system or a file system cannot do it, nothing is set aside.
     """
     try:
-        spool = os.open(f"{directory}/{state.SPOOL}", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        spool = posix.open(
+            f"{directory}/{state.SPOOL}", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
+        )
     except OSError:  # nothing was recorded yet
         return
     try:
-        found = os.fstat(spool)
+        found = posix.fstat(spool)
         if found.st_blocks * _BLOCK - found.st_size < _RESERVE // 2:
             _allocate(spool, found.st_size)
     finally:
-        os.close(spool)
+        posix.close(spool)
 
 
 def _allocate(file: int, offset: int) -> bool:
@@ -178,19 +178,19 @@ def _allocate(file: int, offset: int) -> bool:
     return not failed or ctypes.get_errno() != errno.ENOSPC
 
 
-def _read_header(spool: int) -> tuple[str, Position, int]:
+def _read_header(spool: int) -> "tuple[str, Position, int]":
     """Return the spool's name, where the one before it ended, and where its lines begin.
 
     A header that is not ours makes a name of its own, so that what can be read is still taken.
     """
-    first, newline, _ = os.pread(spool, 128, 0).partition(b"\n")
+    first, newline, _ = posix.pread(spool, 128, 0).partition(b"\n")
     words = first.decode("ascii", "replace").split(" ")
     if newline and first.startswith(_MAGIC) and len(words) == _FIELDS and words[4].isdecimal():
         return words[2], (words[3], int(words[4])), len(first) + 1
-    return f"damaged-{os.fstat(spool).st_ino}", START, 0
+    return f"damaged-{posix.fstat(spool).st_ino}", START, 0
 
 
-def begin(directory: str) -> Position:
+def begin(directory: str) -> "Position":
     """Return where the spool's lines begin; START where there is none."""
     try:
         spool = state.open_existing(directory, state.SPOOL)
@@ -200,30 +200,43 @@ def begin(directory: str) -> Position:
         name, _, offset = _read_header(spool)
         return name, offset
     finally:
-        os.close(spool)
+        posix.close(spool)
 
 
-def end(directory: str) -> Position:
+def end(directory: str) -> "Position":
     """Return where the spool ends now; START where there is none."""
     try:
         spool = state.open_existing(directory, state.SPOOL)
     except FileNotFoundError:
         return START
     try:
-        return _read_header(spool)[0], os.fstat(spool).st_size
+        return _read_header(spool)[0], posix.fstat(spool).st_size
     finally:
-        os.close(spool)
+        posix.close(spool)
+
+
+def sync(directory: str) -> None:
+    """Make durable what can be read, before anybody remembers to have read it.
+
+    A recorder may have been killed between its write and its sync, and a ledger that is ahead of
+    the spool would pass over the next lines after a power cut.
+    """
+    spool = state.open_existing(directory, state.SPOOL)
+    try:
+        posix.fdatasync(spool)
+    finally:
+        posix.close(spool)
 
 
 class Reader:
     """Reads the spool from a position on, as far as its lines are whole."""
 
-    def __init__(self, directory: str, position: Position = START) -> None:
+    def __init__(self, directory: str, position: "Position" = START) -> None:
         self._directory = directory
         self.position = position
         self.missed = False  # whether lines between the position and the first read are gone
 
-    def lines(self, limit: int = 1 << 20) -> Iterator[bytes]:
+    def lines(self, limit: int = 1 << 20) -> "Iterator[bytes]":
         """Yield the next whole lines, without newline, at most about *limit* bytes of them."""
         try:
             spool = state.open_existing(self._directory, state.SPOOL)
@@ -233,7 +246,7 @@ class Reader:
             self._enter(spool)
             yield from self._whole_lines(spool, limit)
         finally:
-            os.close(spool)
+            posix.close(spool)
 
     def is_at_end(self) -> bool:
         """Return whether no whole line is left, without moving on."""
@@ -250,18 +263,18 @@ class Reader:
         self.missed = self.missed or self.position not in (START, previous)
         self.position = (name, begin)
 
-    def _whole_lines(self, spool: int, limit: int) -> Iterator[bytes]:
+    def _whole_lines(self, spool: int, limit: int) -> "Iterator[bytes]":
         name, offset = self.position
-        block = os.pread(spool, limit, offset)
+        block = posix.pread(spool, limit, offset)
         if b"\n" not in block:  # one line may be longer than the limit
-            block = os.pread(spool, max(limit, os.fstat(spool).st_size - offset), offset)
+            block = posix.pread(spool, max(limit, posix.fstat(spool).st_size - offset), offset)
         for line in block.split(b"\n")[:-1]:
             offset += len(line) + 1
             self.position = (name, offset)
             yield line
 
 
-def rotate(directory: str, reader: Reader, larger_than: int) -> Position:
+def rotate(directory: str, reader: "Reader", larger_than: int) -> "Position":
     """Start a new spool where all of a large one was taken; return the position to go on from.
 
     The caller holds the courier's lock.
@@ -269,25 +282,27 @@ def rotate(directory: str, reader: Reader, larger_than: int) -> Position:
     taken = reader.position
     if taken[1] <= larger_than:
         return taken
-    held = state.lock(directory, state.APPEND_LOCK)
+    held = state.try_lock(directory, state.APPEND_LOCK)
+    if held is None:  # not waited for: its holder may be stopped
+        return taken
     try:
         return _replace(directory, taken) if reader.is_at_end() else taken
     finally:
         state.unlock(held)
 
 
-def _replace(directory: str, taken: Position) -> Position:
+def _replace(directory: str, taken: "Position") -> "Position":
     fresh = f"{state.SPOOL}.new"
-    made = state.open_private(directory, fresh, os.O_RDWR)
+    made = state.open_private(directory, fresh, posix.O_RDWR)
     try:
-        os.ftruncate(made, 0)
+        posix.ftruncate(made, 0)
         size = _write(made, header(taken))
         if not _allocate(made, size):  # the old one has its reserve: better no new one now
-            os.unlink(f"{directory}/{fresh}")
+            posix.unlink(f"{directory}/{fresh}")
             return taken
-        os.fsync(made)
-        os.rename(f"{directory}/{fresh}", f"{directory}/{state.SPOOL}")
+        posix.fsync(made)
+        posix.rename(f"{directory}/{fresh}", f"{directory}/{state.SPOOL}")
         state.sync_directory(directory)
         return _read_header(made)[0], size
     finally:
-        os.close(made)
+        posix.close(made)

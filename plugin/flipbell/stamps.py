@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from flipbell import log, quiet, state
@@ -117,6 +118,4 @@ def _clear(directory: str) -> None:
         if name.startswith(quiet.PREFIX) and (os.path.islink(home) or not os.path.isdir(home)):
             os.unlink(home)
         elif name.startswith(quiet.PREFIX):
-            for stamp in os.listdir(home):
-                quiet.remove(f"{home}/{stamp}")
-            os.rmdir(home)
+            shutil.rmtree(home)

@@ -1,10 +1,10 @@
 """The state directory: made private, refused where it is not, and the files that stand in it."""
 
-from __future__ import annotations
-
 import fcntl
-import os
+import posix
 import stat
+
+from flipbell import fifo
 
 SPOOL = "spool"
 LEDGER = "ledger"
@@ -12,7 +12,6 @@ APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it 
 COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
 _USUAL_DESCRIPTORS = 1024
 DIRECTORY_MODE = 0o700
-WAKE = "wake"  # a FIFO: a byte in it wakes the courier
 
 
 class StateError(OSError):
@@ -25,18 +24,18 @@ def prepare(directory: str) -> None:
     Raises StateError.
     """
     try:
-        found = os.stat(directory)
+        found = posix.stat(directory)
     except FileNotFoundError:
         _make(directory)
-        found = os.stat(directory)
+        found = posix.stat(directory)
     except OSError as error:
         raise StateError(f"state directory {directory}: {error.strerror}") from None
     check_private(directory, found)
 
 
-def check_private(directory: str, found: os.stat_result, user: int | None = None) -> None:
+def check_private(directory: str, found: "posix.stat_result", user: int | None = None) -> None:
     """Raise StateError unless *found* is the user's (ours), and nobody else can write to it."""
-    me = os.geteuid() if user is None else user
+    me = posix.geteuid() if user is None else user
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(f"state directory {directory}: not a directory")
     if me not in (0, found.st_uid):
@@ -49,27 +48,31 @@ def check_private(directory: str, found: os.stat_result, user: int | None = None
 
 
 def _make(directory: str) -> None:
+    import os
+
     _refuse_anothers_place(directory)
     try:
         os.makedirs(directory, mode=DIRECTORY_MODE)
-        os.chmod(directory, DIRECTORY_MODE)
+        posix.chmod(directory, DIRECTORY_MODE)
     except FileExistsError:
         return  # another process was faster
     except OSError as error:
         raise StateError(
             f"state directory {directory}: cannot be made: {error.strerror}; make it, "
-            f"owned by user {os.geteuid()} with mode 700, or name another with --state"
+            f"owned by user {posix.geteuid()} with mode 700, or name another with --state"
         ) from None
 
 
 def _refuse_anothers_place(directory: str) -> None:
     """Root looks after a user's state, but one that root makes there would lock its user out."""
-    if os.geteuid() != 0:
+    if posix.geteuid() != 0:
         return
+    import os
+
     above = os.path.dirname(directory)
     while not os.path.exists(above):
         above = os.path.dirname(above)
-    owner = os.stat(above).st_uid
+    owner = posix.stat(above).st_uid
     if owner != 0:
         raise StateError(
             f"state directory {directory}: not there yet, and {above} belongs to user {owner}; "
@@ -80,46 +83,46 @@ def _refuse_anothers_place(directory: str) -> None:
 def open_private(directory: str, name: str, flags: int) -> int:
     """Open a file of the state directory; a missing one is made for the directory's owner alone."""
     path = f"{directory}/{name}"
-    flags |= os.O_CLOEXEC | os.O_NOFOLLOW
+    flags |= posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
-        return os.open(path, flags)
+        return posix.open(path, flags)
     except FileNotFoundError:
         pass
     try:
-        made = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+        made = posix.open(path, flags | posix.O_CREAT | posix.O_EXCL, 0o600)
     except FileExistsError:
-        return os.open(path, flags)
-    os.fchmod(made, 0o600)  # whatever the umask took away
+        return posix.open(path, flags)
+    posix.fchmod(made, 0o600)  # whatever the umask took away
     give_to_owner(directory, made)
     return made
 
 
 def open_existing(directory: str, name: str) -> int:
     """Open a file of the state directory for reading; raises FileNotFoundError."""
-    return os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    return posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
 
 
 def give_to_owner(directory: str, file: int) -> None:
     """Let root leave nothing behind that the owner of the directory could not use."""
-    if os.geteuid() == 0:
-        owner = os.stat(directory)
-        os.fchown(file, owner.st_uid, owner.st_gid)
+    if posix.geteuid() == 0:
+        owner = posix.stat(directory)
+        posix.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def lock(directory: str, name: str) -> int:
     """Take a lock, waiting for it; `unlock` frees it."""
-    held = open_private(directory, name, os.O_RDWR)
+    held = open_private(directory, name, posix.O_RDWR)
     fcntl.flock(held, fcntl.LOCK_EX)
     return held
 
 
 def try_lock(directory: str, name: str) -> int | None:
     """Take a lock, or return None where somebody holds it."""
-    held = open_private(directory, name, os.O_RDWR)
+    held = open_private(directory, name, posix.O_RDWR)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(held)
+        posix.close(held)
         return None
     return held
 
@@ -127,7 +130,7 @@ def try_lock(directory: str, name: str) -> int | None:
 def unlock(held: int) -> None:
     """Free a lock, also where a child that was forked meanwhile has a copy of the descriptor."""
     fcntl.flock(held, fcntl.LOCK_UN)
-    os.close(held)
+    posix.close(held)
 
 
 def let_go(directory: str) -> None:
@@ -137,27 +140,27 @@ def let_go(directory: str) -> None:
     are, for the fork may have come just after one was opened.
     """
     ours = set()
-    for name in (APPEND_LOCK, COURIER_LOCK, WAKE):
+    for name in (APPEND_LOCK, COURIER_LOCK, fifo.NAME):
         try:
-            found = os.stat(f"{directory}/{name}")
+            found = posix.stat(f"{directory}/{name}")
         except OSError:
             continue
         ours.add((found.st_dev, found.st_ino))
     for descriptor, found in open_descriptors():
         if (found.st_dev, found.st_ino) in ours:
-            os.close(descriptor)
+            posix.close(descriptor)
 
 
-def open_descriptors() -> list[tuple[int, os.stat_result]]:
+def open_descriptors() -> list[tuple[int, posix.stat_result]]:
     """Return every descriptor of this process with what it is."""
     found = []
     try:
-        numbers = [int(name) for name in os.listdir("/dev/fd")]
+        numbers = [int(name) for name in posix.listdir("/dev/fd")]
     except OSError:  # not mounted here
         numbers = list(range(_USUAL_DESCRIPTORS))
     for descriptor in numbers:
         try:
-            found.append((descriptor, os.fstat(descriptor)))
+            found.append((descriptor, posix.fstat(descriptor)))
         except OSError:  # the one that listed the directory
             continue
     return found
@@ -165,8 +168,8 @@ def open_descriptors() -> list[tuple[int, os.stat_result]]:
 
 def sync_directory(directory: str) -> None:
     """Make the directory's entries durable: a new file is lost in a power cut without it."""
-    opened = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    opened = posix.open(directory, posix.O_RDONLY | posix.O_CLOEXEC)
     try:
-        os.fsync(opened)
+        posix.fsync(opened)
     finally:
-        os.close(opened)
+        posix.close(opened)

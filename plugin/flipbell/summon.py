@@ -4,15 +4,14 @@ Whoever starts a courier takes the courier's lock first and hands it over, so th
 changes at once start one.
 """
 
-from __future__ import annotations
-
-import os
+import _signal  # type: ignore[import-not-found]  # `signal` adds enums, which cost more than a run
 import sys
 
 from flipbell import fifo, places, state
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
+_HEARD = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
 
 
 def summon(directory: str, config: str | None) -> int | None:
@@ -20,12 +19,14 @@ def summon(directory: str, config: str | None) -> int | None:
 
     Raises OSError where none can be started.
     """
+    if fifo.wake(directory):  # one that leaves has closed the FIFO before, under the spool's lock
+        return None
+    import os
+
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
-        fifo.wake(directory)
         return None
     held = state.try_lock(directory, state.COURIER_LOCK)
-    if held is None:
-        fifo.wake(directory)
+    if held is None:  # it starts just now, and looks at the spool first
         return None
     try:
         return _start(held, directory, config)
@@ -35,6 +36,7 @@ def summon(directory: str, config: str | None) -> int | None:
 
 def _start(held: int, directory: str, config: str | None) -> int:
     import fcntl
+    import os
 
     main = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     command = [sys.executable, "-I", main, "courier", "--handed-over", "--state", directory]
@@ -44,7 +46,13 @@ def _start(held: int, directory: str, config: str | None) -> int:
     lock = fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _OUT_OF_THE_WAY)
     try:
         return os.posix_spawn(
-            sys.executable, command, os.environ, setsid=True, file_actions=_descriptors(lock)
+            sys.executable,
+            command,
+            os.environ,
+            setsid=True,
+            file_actions=_descriptors(lock),
+            setsigmask=(),  # whatever the agent blocks or ignores
+            setsigdef=[signal for name, signal in vars(_signal).items() if name in _HEARD],
         )
     finally:
         os.close(lock)
@@ -52,6 +60,8 @@ def _start(held: int, directory: str, config: str | None) -> int:
 
 def _descriptors(lock: int) -> list[tuple[int | str, ...]]:
     """Give the courier its lock and nothing of the agent's, which may wait for a pipe to close."""
+    import os
+
     leaked = [fd for fd, _ in state.open_descriptors() if os.get_inheritable(fd)]
     return [
         *((os.POSIX_SPAWN_CLOSE, fd) for fd in leaked),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BARE, ISOLATED, OURS = "python -IS -c pass", "python -I -c pass", "flipbell run, unchanged"
 PEERS = Path(__file__).parent / "peers"
 STORM = 200
+_PAUSE = 0.1  # seconds in which the couriers of other subjects finish: a check comes each minute
 
 
 def floors(scratch: Scratch) -> dict[str, Subject]:
@@ -127,13 +128,17 @@ def changed(scratch: Scratch, table: Table, rounds: int) -> None:
 
 
 def alternating(
-    scratch: Scratch, site: Mapping[str, str], before: Callable[[], None] | None = None
+    scratch: Scratch, site: Mapping[str, str], after: Callable[[], None] | None = None
 ) -> Subject:
     """Return a subject whose check has another status each time."""
     statuses = itertools.cycle([1, 2])
 
     def work() -> float:
-        return process(scratch.wrapped(next(statuses)), site, before)()
+        time.sleep(_PAUSE)
+        took = process(scratch.wrapped(next(statuses)), site)()
+        if after is not None:
+            after()
+        return took
 
     return work
 

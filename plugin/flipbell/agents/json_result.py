@@ -28,7 +28,7 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed l
 
 def read(given: Given) -> list[CheckResult]:
     """Read the results on stdin; options fill in what they lack."""
-    value = parse(given.read_stdin().decode("utf-8", "replace"))
+    value = parse(given.read_stdin())
     items = value if isinstance(value, list) else [value]
     return [
         result(item, given.now, host=given.host or given.this_host, check=given.check)
@@ -52,8 +52,9 @@ def glance(text: str) -> tuple[dict[str, Any], Status] | None:
     return (item, status) if is_plain else None
 
 
-def parse(text: str) -> object:
+def parse(content: str | bytes) -> object:
     """Parse JSON. Raises FormatError."""
+    text = content if isinstance(content, str) else content.decode("utf-8", "replace")
     try:
         value: object = json.loads(text)
     except json.JSONDecodeError as error:

@@ -112,7 +112,7 @@ def _as_text(seen: look.Survey) -> str:
             [
                 ("state", seen.state),
                 ("config", seen.config),
-                ("courier", "at work" if seen.is_courier_alive else "not needed now"),
+                ("courier", _courier(seen)),
                 ("checks", f"{seen.checks} seen, {len(seen.failing)} not OK"),
             ]
         )
@@ -131,6 +131,12 @@ def _as_text(seen: look.Survey) -> str:
     elif seen.untaken_since is not None and time.time() - seen.untaken_since > _STUCK:
         parts.append("recorded results wait although a courier is at work: is it stopped?")
     return "\n".join(parts)
+
+
+def _courier(seen: look.Survey) -> str:
+    if seen.is_courier_alive:
+        return "at work"
+    return "not needed now" if seen.is_all_delivered else "not at work, though something waits"
 
 
 def _failing(seen: look.Survey) -> str:

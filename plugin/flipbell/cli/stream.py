@@ -36,13 +36,16 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def command(options: argparse.Namespace) -> int:
     """Record every line until stdin ends."""
     stream = _Stream(places.find_state(options.state, os.environ), options.config)
-    rest = b""
+    rest, is_too_long = b"", False
     while block := os.read(0, _BLOCK):
-        whole, newline, rest = (rest + block).rpartition(b"\n")
-        stream.take(whole if newline else b"")
+        if is_too_long:  # it was answered, up to its end
+            _, newline, block = block.partition(b"\n")
+            is_too_long = not newline
+        whole, _, rest = (rest + block).rpartition(b"\n")
+        stream.take(whole)
         if len(rest) > _LINE_LIMIT:
             stream.take(rest[:_LINE_LIMIT])  # no JSON any more: answered as the error it is
-            rest = b""
+            rest, is_too_long = b"", True
     stream.take(rest)
     return 0
 
@@ -129,7 +132,10 @@ class _Stream:
     def _reap(self) -> None:
         """Learn whether the last courier that was started here has left all delivered."""
         for courier in [*self._couriers]:
-            ended, status = os.waitpid(courier, os.WNOHANG)
+            try:
+                ended, status = os.waitpid(courier, os.WNOHANG)
+            except ChildProcessError:  # SIGCHLD is ignored here: how it ended is not to be known
+                ended, status = courier, 1
             if ended:
                 self._couriers.remove(courier)
                 self._is_delivered = self._is_delivered or (not status and not self._couriers)
