@@ -254,6 +254,7 @@ def test_stream_goes_on_where_the_death_of_children_is_ignored(
     site: Site, hipchat_room: HipChatRoom
 ) -> None:
     site.channel(hipchat_room.url)
+    del site.environ["FLIPBELL_COURIER"]
     command = [*AS_MODULE, "stream"]
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     options["preexec_fn"] = lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN)

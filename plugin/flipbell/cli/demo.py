@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,8 @@ def _stay(site: _Site) -> None:
     """Leave the page open until a person has seen enough."""
     try:
         print(f"The page stays open: {site.url}/  Ctrl-C ends it.", flush=True)
-        threading.Event().wait()
+        while True:
+            time.sleep(1)  # not for ever: a signal just before a long wait would not end it
     except KeyboardInterrupt:
         print()
 

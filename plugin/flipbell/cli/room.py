@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PORT = 8181
 _DAY = 86400
+_LOOK = 1  # seconds; a signal just before a longer wait would not end it
 _FORGET_EVERY = 3600  # seconds
 _NAME_LIMIT = 100
 
@@ -94,8 +95,11 @@ def command(options: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: over.set())
     server.start()
     _tell(options, place, server)
-    while not over.wait(_FORGET_EVERY):
-        _forget(options, place)
+    forgotten = time.monotonic()
+    while not over.wait(_LOOK):
+        if time.monotonic() - forgotten > _FORGET_EVERY:
+            _forget(options, place)
+            forgotten = time.monotonic()
     server.stop()
     return 0
 
