@@ -240,6 +240,44 @@ def test_a_stop_with_the_room_down_is_bounded_and_a_courier_delivers_the_rest(
     hipchat_room.wait_for(1)
 
 
+def test_a_stop_leaves_a_courier_also_where_the_one_before_had_done_all(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    running.report(CheckResult("h", "c", Status.OK))
+    until(lambda: site.status()["checks"] == 1 and site.status()["courier"] is False)
+    hipchat_room.otherwise = Answer(503)
+
+    running.report(CheckResult("h", "c", Status.CRITICAL))
+    hipchat_room.wait_for_requests(1)
+    running.stop(0.1)
+    hipchat_room.otherwise = Answer()
+
+    assert [heard.status for heard in hipchat_room.wait_for(1)] == ["CRITICAL"]
+
+
+def test_what_is_in_memory_is_said_again_after_a_reset(
+    site: Site, hipchat_room: HipChatRoom, agent: Callable[[], flipbell.Flipbell]
+) -> None:
+    site.channel(hipchat_room.url)
+    running = agent()
+    problem = CheckResult("h", "c", Status.CRITICAL)
+    running.report(problem)
+    hipchat_room.wait_for(1)
+    until(lambda: site.status()["courier"] is False)
+    for file in [*site.state.glob("ledger*"), site.state / "spool"]:
+        file.unlink()
+    site.run("other", 2)  # a new ledger comes, which knows nothing of this agent's checks
+    site.deliver()
+
+    def is_known_again() -> bool:
+        running.report(problem)
+        return len(site.status()["failing"]) == 2
+
+    until(is_known_again)
+
+
 KILLED = """
 import os, signal, sys, flipbell
 running = flipbell.start("agent")

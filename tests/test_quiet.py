@@ -111,6 +111,22 @@ def test_a_change_removes_the_stamp_before_its_line(
     assert _stamps(settled) == {}
 
 
+def test_the_ledger_is_never_ahead_of_what_a_power_cut_leaves(
+    site: Site, hipchat_room: HipChatRoom, tool: Callable[[str], str]
+) -> None:
+    site.channel(hipchat_room.url)
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.run("disk", 2)
+    calls = _trace(site, tool("strace"), "flush")
+
+    synced = [n for n, call in enumerate(calls) if re.match(r"fdatasync\(\d+<.*spool>", call)]
+    written = [n for n, call in enumerate(calls) if re.match(r"pwrite64\(\d+<.*ledger>", call)]
+    taken = [n for n, call in enumerate(calls) if re.match(r"pread64\(\d+<.*spool>", call)]
+    commits = [n for n in written if n > taken[1]]
+    assert synced
+    assert synced[0] < commits[0]
+
+
 def test_every_change_is_told_although_the_same_statuses_come_back(
     site: Site, hipchat_room: HipChatRoom
 ) -> None:
