@@ -15,6 +15,7 @@ from flipbell import state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from typing_extensions import Self
 
@@ -163,17 +164,9 @@ class Database:
         finally:
             self._db.execute("ROLLBACK")
 
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self) -> AbstractContextManager[None]:
         """Commit what is done inside, or nothing of it."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
+        return transaction(self._db)
 
     def _one(self, statement: str, values: Iterable[Any] = ()) -> Any:  # noqa: ANN401  a row
         return self._db.execute(statement, tuple(values)).fetchone()
@@ -186,6 +179,19 @@ class Database:
     def set(self, name: str, value: str | float) -> None:
         """Make or change a setting."""
         self._db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Commit what is done inside, or nothing of it."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _read_only(path: str) -> sqlite3.Connection:

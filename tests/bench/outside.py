@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BARE, ISOLATED, OURS = "python -IS -c pass", "python -I -c pass", "flipbell run, unchanged"
 PEERS = Path(__file__).parent / "peers"
-STORM = 200
+STORM, DRIZZLE, FEW = 200, 20, 10  # changes at once; fewer where there are few rounds
 _PAUSE = 0.1  # seconds in which the couriers of other subjects finish: a check comes each minute
 
 
@@ -145,21 +145,21 @@ def alternating(
 
 def storm(scratch: Scratch, table: Table, rounds: int) -> None:
     """Measure many changes at once, until all are delivered, against a request in each process."""
-    server = Server()
+    server, count = Server(), STORM if rounds >= FEW else DRIZZLE
     with serving(server) as url:
 
         def ours() -> float:
             site = scratch.site("storm", url)
-            commands = [[*scratch.wrapped(2)] for _ in range(STORM)]
+            commands = [[*scratch.wrapped(2)] for _ in range(count)]
             for number, command in enumerate(commands):
                 command[5] = f"check-{number}"
             return two_at_a_time(commands, site, server)
 
         def inline() -> float:
             script = [scratch.python, "-I", str(PEERS / "inline.py"), url]
-            return two_at_a_time([script] * STORM, scratch.environ, server)
+            return two_at_a_time([script] * count, scratch.environ, server)
 
-        names = f"{STORM} changes, all delivered", f"{STORM} Python scripts with requests"
+        names = f"{count} changes, all delivered", f"{count} Python scripts with requests"
         subjects = dict(zip(names, (ours, inline), strict=True))
         found = interleaved(subjects, max(2, rounds // 10), "storm")
     table.add(found.row(names[1]))

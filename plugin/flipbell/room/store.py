@@ -11,12 +11,13 @@ import secrets
 import sqlite3
 import threading
 import uuid
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flipbell._database import transaction
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from flipbell.room.reading import Reading
 
@@ -105,7 +106,7 @@ class Store:
             raise StoreError(f"a newer flipbell wrote version {version} of it; upgrade flipbell")
         if version == VERSION:
             return
-        with self._transaction():
+        with transaction(self._db):
             for statement in _SCRIPT.split(";\n"):
                 self._db.execute(statement)
             # Tells one store from another, so that a page knows when all has changed.
@@ -130,17 +131,6 @@ class Store:
         """Whether nothing more will come."""
         return self._is_closed
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-
     def _one(self, statement: str, values: Iterable[Any] = ()) -> Any:  # noqa: ANN401  a row
         with self._lock:
             return self._db.execute(statement, tuple(values)).fetchone()
@@ -151,7 +141,7 @@ class Store:
 
     def room(self, name: str) -> RoomRecord:
         """Return the room of a name, and make it where there is none."""
-        with self._lock, self._transaction():
+        with self._lock, transaction(self._db):
             self._db.execute("INSERT OR IGNORE INTO rooms (name) VALUES (?)", [name])
         return RoomRecord(*self._one("SELECT id, name FROM rooms WHERE name = ?", [name]))
 
@@ -172,7 +162,7 @@ class Store:
             *((reading.subject, reading.status) if reading else (None, None)),
         ]
         places = ", ".join("?" * len(values))
-        with self._lock, self._transaction():
+        with self._lock, transaction(self._db):
             statement = f"INSERT INTO messages ({_WRITTEN}) VALUES ({places})"  # noqa: S608  ours
             number = int(self._db.execute(statement, values).lastrowid or 0)
         with self._arrived:
@@ -227,7 +217,7 @@ class Store:
 
     def forget(self, before: float) -> int:
         """Forget what is older than a time; return how many messages it was."""
-        with self._lock, self._transaction():
+        with self._lock, transaction(self._db):
             return self._db.execute("DELETE FROM messages WHERE at < ?", [before]).rowcount
 
 
