@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from browser import Browser
 
 FLIPBELL = str(Path(sysconfig.get_path("scripts")) / "flipbell")
-# Without the launcher: PYTHON* in the environment counts, and coverage sees `run`.
-AS_MODULE = [sys.executable, "-m", "flipbell"]
+# Without the launcher: PYTHON* in the environment counts, and coverage sees `run`, which has to end
+# by the `_exit` that coverage has patched.
+_DIRECTLY = """
+import os, posix
+posix._exit = os._exit
+from flipbell.__main__ import main
+main()
+"""
+AS_MODULE = [sys.executable, "-c", _DIRECTLY]
 ROOT = Path(__file__).parent.parent
 
 

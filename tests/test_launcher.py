@@ -103,4 +103,4 @@ def test_hooks_name_the_launcher_as_it_was_called(site: Site) -> None:
 
     _, out, _ = _call(site, str(link), "hooks", "systemd")
 
-    assert f"ExecStart={link} courier\n".encode() in out
+    assert str(link).encode() in out

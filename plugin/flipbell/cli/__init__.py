@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
@@ -64,14 +65,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _carry_out(arguments)
     except CommandError as error:
-        print(f"flipbell: {error}", file=sys.stderr)
-        return USAGE
+        return _fail(str(error))
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # as in `flipbell history | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 0
-        print(f"flipbell: {error}", file=sys.stderr)
-        return USAGE
+        return _fail(str(error))
     except Exception as error:
         import sqlite3
 
@@ -79,10 +78,17 @@ def main(arguments: Sequence[str]) -> int:
             raise
         is_busy = "locked" in str(error)
         said = "busy, as another program keeps it open; try again" if is_busy else str(error)
-        print(f"flipbell: the ledger cannot be read: {said}", file=sys.stderr)
-        return USAGE
+        return _fail(f"the ledger cannot be read: {said}")
     except KeyboardInterrupt:
         return 130
+
+
+def _fail(said: str) -> int:
+    """Say what is wrong; that nobody reads it does not change the exit status, which it returns."""
+    with contextlib.suppress(BrokenPipeError):
+        print(f"flipbell: {said}", file=sys.stderr)
+    _flush()
+    return USAGE
 
 
 def _writable(stream: TextIO | None) -> TextIO:
@@ -108,10 +114,11 @@ def _carry_out(arguments: Sequence[str]) -> int:
 
 def _flush() -> None:
     """Write what is left to say; that nobody reads it does not change how the command ended."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def seconds(text: str) -> float:
