@@ -69,7 +69,7 @@ class World:
     @property
     def is_heard(self) -> bool:
         """Whether a courier has the FIFO open."""
-        return self.courier not in ("none", "starting")
+        return self.courier not in ("none", "starting", "left")
 
 
 class Search:
@@ -162,6 +162,8 @@ class Search:
         return _at(_freed(world, number), number, "rousing")
 
     def _front_rousing(self, world: World, number: int, _: int) -> World:
+        if world.is_heard:
+            return _next_result(world, number)
         if world.courier_lock is None:  # taken, and handed over with the start
             world = replace(world, courier_lock=-1, courier="starting", seen=0)
         return _next_result(world, number)
@@ -231,7 +233,11 @@ class Search:
         return replace(_freed(world, -1, COURIER), courier="left")
 
     def _courier_left(self, world: World) -> World:
-        return replace(_freed(world, -1, APPEND), courier="none")
+        is_late = self.wrong == "the FIFO is closed after the locks"
+        return replace(_freed(world, -1, APPEND), courier="closing" if is_late else "none")
+
+    def _courier_closing(self, world: World) -> World:
+        return replace(world, courier="none")
 
     def _reset(self, world: World) -> World:
         """Set a broken ledger aside: stamps first. What was taken before is known no more."""
@@ -340,6 +346,7 @@ WRONG = [
     "the courier's lock is freed outside the spool's",
     "the ledger is replaced before the stamps",
     "the ledger is ahead of the spool",
+    "the FIFO is closed after the locks",
 ]
 
 

@@ -3,7 +3,7 @@
 It reads no configuration and opens no database, so neither can lose a change.
 """
 
-from flipbell import fifo, quiet, spool, state, summon
+from flipbell import fifo, quiet, spool, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ def rouse(directory: str, config: str | None) -> int | None:
 
     That none can be started is logged: others will try again.
     """
+    if fifo.wake(directory):  # a courier that leaves closes its FIFO first, under the spool's lock
+        return None
+    from flipbell import summon
+
     try:
         return summon.summon(directory, config)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Start a courier where none lives, or wake the one that does.
+"""Start a courier where none lives.
 
 Whoever starts a courier takes the courier's lock first and hands it over, so that two hundred
 changes at once start one.
@@ -7,7 +7,7 @@ changes at once start one.
 import _signal  # type: ignore[import-not-found]  # `signal` adds enums, which cost more than a run
 import sys
 
-from flipbell import fifo, places, state
+from flipbell import places, state
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -15,12 +15,10 @@ _HEARD = ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD")
 
 
 def summon(directory: str, config: str | None) -> int | None:
-    """See to it that a courier looks at the spool; return its process where it was started now.
+    """Start a courier, unless one is about to listen; return its process where it was started now.
 
     Raises OSError where none can be started.
     """
-    if fifo.wake(directory):  # one that leaves has closed the FIFO before, under the spool's lock
-        return None
     import os
 
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
