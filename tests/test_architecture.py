@@ -34,7 +34,7 @@ LAYERS = [
     {"ledger"},
     {"config", "binding"},
     {"rooms"},
-    {"turns"},
+    {"turns", "reset"},
     {"courier", "look", "run", "explain"},
     {"plugin"},
     {"agents.agent_check"},

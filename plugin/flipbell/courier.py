@@ -15,8 +15,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, log, spool, state
-from flipbell._database import is_broken, is_suspicious, last_set_aside, set_aside
+from flipbell import fifo, log, reset, spool, state
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
@@ -192,7 +191,7 @@ class Courier:
     def _after(self, error: Exception) -> float:
         """Reset a ledger that is broken; return how long to wait before the next try."""
         try:
-            if self._is_reset(error):
+            if reset.was_due(self._directory, error, self._stamps, self._clock()):
                 return 0.0
         except OSError as failed:
             error = failed
@@ -211,23 +210,6 @@ class Courier:
         if self._ledger is not None:
             self._ledger.close()
         self._ledger = None
-
-    def _is_reset(self, error: Exception) -> bool:
-        """Set a ledger aside that is found to be broken, and return whether it was."""
-        if not is_suspicious(error) or not is_broken(self._directory):
-            return False
-        self._stamps.clear()
-        aside = set_aside(self._directory, self._clock())
-        log.error(f"the ledger is broken, and was set aside as {aside}: the state was reset")
-        return True
-
-    def _note_reset(self, ledger: Ledger) -> None:
-        """Tell the rooms of a reset, also where a courier died before it could."""
-        aside = last_set_aside(self._directory)
-        if aside is not None and aside != ledger.setting("reset"):
-            end = spool.end(self._directory)[1]
-            where = (spool.begin(self._directory), end)
-            ledger.note_reset(os.uname().nodename, aside, where, self._clock())
 
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
@@ -266,7 +248,7 @@ class Courier:
         with ledger.transaction():
             if not self._registered:
                 self._rooms.register(ledger)
-                self._note_reset(ledger)
+                reset.note(self._directory, ledger, self._clock())
             if self._impatient:
                 ledger.forget_back_off()
             settled = [(job, self._settle(job, outcome, now)) for job, outcome in self._unsettled]

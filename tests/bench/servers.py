@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import threading
@@ -46,6 +47,7 @@ class Server:
 @contextmanager
 def serving(server: Server) -> Iterator[str]:
     """Run a server; give its URL."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # or each request would be a line
     http = HTTPServer(threaded=True)
     http.expect_request(re.compile(".*")).respond_with_handler(server.answer)
     http.start()
