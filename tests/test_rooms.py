@@ -57,3 +57,35 @@ def test_a_directory_that_is_not_there_is_at_rest(tmp_path: Path) -> None:
     rooms.refresh()
 
     assert rooms.is_at_rest
+
+
+def test_an_empty_moment_of_an_edit_does_not_cost_the_last_good_configuration(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "ops.yaml"
+    file.write_text(CHANNEL.format(room=1))
+    rooms = _rooms(tmp_path)
+    rooms.refresh()
+
+    file.write_text("")  # as an editor has it between truncating and writing
+    rooms.refresh()
+    assert rooms.channels == {}  # nobody is told while it is gone
+    file.write_text("[")
+    rooms.refresh()
+
+    assert list(rooms.channels) == ["ops"]
+
+
+def test_a_channel_that_was_removed_does_not_come_back_by_a_later_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "ops.yaml"
+    file.write_text(CHANNEL.format(room=1))
+    rooms = _rooms(tmp_path)
+    rooms.refresh()
+    file.write_text("")
+    rooms.refresh()
+    until(lambda: rooms.is_at_rest)
+
+    file.write_text("[")
+    rooms.refresh()
+
+    assert rooms.channels == {}

@@ -321,11 +321,16 @@ def _block(*numbers: signal.Signals) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
-def test_runs_where_the_agent_blocks_the_death_of_its_children(start: Start) -> None:
-    process = start(*SH, "echo hi; exit 1", preexec_fn=lambda: _block(signal.SIGCHLD))
+def test_runs_where_the_agent_blocks_the_death_of_its_children(site: Site, start: Start) -> None:
+    go_on = site.base / "go on"
+    script = f"echo hi; while [ ! -e '{go_on}' ]; do sleep 0.05; done; exit 1"
+    process = start(*SH, script, preexec_fn=lambda: _block(signal.SIGCHLD))
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"hi\n"  # so that it ends only when it is watched
 
-    assert process.communicate(timeout=20) == (b"hi\n", b"")
-    assert process.returncode == 1
+    go_on.touch()
+
+    assert process.wait(20) == 1
 
 
 def test_dies_of_a_signal_that_the_agent_blocks(start: Start) -> None:

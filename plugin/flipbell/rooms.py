@@ -43,25 +43,27 @@ class Rooms:
         self._names: dict[str, str] = {}
         self._failed: set[str] = set()  # channels whose type failed
         self._said: set[Problem] = set()
-        self._vanished: set[str] = set()  # channels that are gone, or will be back in a moment
+        # Channels that went with the last edit: a file that is being written is empty for a moment.
+        self._vanished: dict[str, Channel] = {}
         self.channels: dict[str, Channel] = {}
 
     def refresh(self) -> bool:
         """Read the configuration if it has changed; return whether it was read."""
         seen = config.signature(self.directory)
         is_same = seen == self._signature and self.directory not in self._config.unreadable
-        is_finished = self._was_fresh and config.age(seen) >= _TICK
-        if is_same and not is_finished and not (self._vanished and self.is_at_rest):
+        if is_same and not (self._was_fresh and config.age(seen) >= _TICK):
             return False
+        if self.is_at_rest:
+            self._vanished.clear()
         self._was_fresh = config.age(seen) < _TICK
         fresh = config.load(self.directory, self._types)
-        before, self._config, self._signature = self.channels, fresh, seen
+        before = {**self._vanished, **self.channels}
+        self._config, self._signature = fresh, seen
         self._failed.clear()
         kept = {name: channel for name, channel in before.items() if self.may_return(name)}
-        self._vanished = set(before) - set(kept) - set(fresh.channels)
-        if not self.is_at_rest:  # a file that is being written is empty for a moment
-            kept.update({name: before[name] for name in self._vanished})
         self.channels = {**kept, **fresh.channels}
+        gone = set(before) - set(self.channels)
+        self._vanished = {name: before[name] for name in gone}
         for path, names in fresh.files.items():
             self._homes.update(dict.fromkeys(names, path))
         for name in set(before):
