@@ -226,8 +226,10 @@ def as_nobody(site: Site, *arguments: str, **options: Any) -> subprocess.Complet
     user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     environ = unmeasured(site.environ)
     try:
-        site.flipbell("--version", **user, env=environ)
+        can_run = site.flipbell("--version", **user, env=environ).returncode == 0
     except PermissionError:
+        can_run = False
+    if not can_run:
         pytest.skip("other users cannot run the flipbell that is tested")
     return site.flipbell(*arguments, **{**user, "env": environ, **options})
 

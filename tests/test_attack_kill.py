@@ -196,7 +196,7 @@ def _expected(site: Site) -> dict[str, list[str]]:
         found = spool.decode(line)
         if found is None:
             continue
-        at, status, _, check, output = found
+        at, status, _, check, output, _ = found
         before = known.get(check)
         if before is not None and (at < before[1] or before[0] == status):
             continue

@@ -158,21 +158,19 @@ def test_what_does_not_fit_is_folded(site: Site, hipchat_room: HipChatRoom) -> N
     assert _lines(hipchat_room) == [f"check-{n} {names[n % 2]}" for n in range(9)]
 
 
-def test_a_refused_digest_leaves_what_was_told_as_it_was(
-    site: Site, hipchat_room: HipChatRoom
-) -> None:
+def test_a_refused_digest_is_told_change_by_change(site: Site, hipchat_room: HipChatRoom) -> None:
     _quiet(site, hipchat_room, per_minute=1)
-    for code in (2, 1):
+    for code in (2, 1, 0):
         site.run("disk", code)
-    hipchat_room.answers = [Answer(400)]
-    site.deliver()
+    # The digest, then what the server cannot take of it.
+    hipchat_room.answers = [Answer(400), Answer(400)]
+    site.flipbell("flush", "--timeout", "1")
     site.channel(hipchat_room.url, per_minute=0)
 
-    site.run("disk", 0)  # nobody was told of a problem
     site.deliver()
 
-    assert hipchat_room.heard == []
-    assert site.status()["channels"][0]["dead"] == 2
+    assert hipchat_room.statuses == ["WARNING", "OK"]
+    assert site.status()["channels"][0]["dead"] == 1
 
 
 def test_a_digest_of_unknown_outcome_is_repeated_as_it_was(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from flipbell import state
+from flipbell.channels.hipchat import HipChatSender
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Status, Verdict
+from flipbell.settling import Settling
 from flipbell.turns import Turns
 from test_routing import CHANNEL
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from flipbell.channels.hipchat import HipChatSettings
     from flipbell.model import Channel
 
 OK, WARNING, CRITICAL, UNKNOWN = Status
@@ -33,6 +36,7 @@ REFUSED = (Verdict.REFUSED,)
 PERHAPS = (Verdict.UNKNOWN,) * 3
 FATES = (DELIVERED, RETRIED, REPEATED, REFUSED, PERHAPS)
 SHORT = (DELIVERED, REFUSED)
+WORKS = Outcome(Verdict.DELIVERED)
 
 
 class OneRoom:
@@ -44,8 +48,8 @@ class OneRoom:
     def room(self, _: Channel) -> str:
         return "room"
 
-    def sender(self, _: Channel) -> None:
-        return None
+    def sender(self, _: Channel) -> HipChatSender:
+        return HipChatSender(cast("HipChatSettings", None))
 
     def concerns(self, _: str) -> bool:
         return True
@@ -81,7 +85,9 @@ class Run:
         colors = dict.fromkeys(Status, "red")
         channel = replace(CHANNEL, send=send, per_minute=0, color=colors)
         self.ledger = Ledger.open(directory)
-        self._turns = Turns(self.ledger, OneRoom(channel), Extensions(), lambda: 0.0)  # type: ignore[arg-type]
+        room: Any = OneRoom(channel)
+        self._turns = Turns(self.ledger, room, Extensions())
+        self._settling = Settling(self.ledger, room, lambda: 0.0)
         self._name = channel.name
         self._time = 1000.0
         self.ledger.register(channel.name, 0)
@@ -91,7 +97,7 @@ class Run:
         lines = []
         for status in history:
             self._time += 1
-            lines.append((self._time, status.value, "h", check, ""))
+            lines.append((self._time, status.value, "h", check, "", True))
         self.ledger.take(lines, ("s", int(self._time)), self._time)
 
     def deliver(self, fates: Iterator[tuple[Verdict, ...]]) -> list[tuple[Status, int]]:
@@ -105,13 +111,17 @@ class Run:
             if not jobs:
                 return asked
             (job,) = jobs
+            if job.notification is None:
+                self._settling.settle_probe(self._name, job.transition, WORKS, self._time)
+                continue
             if job.transition.id != last:
                 last, fate = job.transition.id, iter(next(fates))
                 asked.append((job.transition.status, 0))
             asked[-1] = (asked[-1][0], asked[-1][1] + 1)
             is_repeat = "(repeat" in job.notification.message
             assert is_repeat == (asked[-1][1] > 1 and self._was_unknown(job.transition.id))
-            self._turns.settle(self._name, job.transition, Outcome(next(fate), "r"), self._time)
+            outcome = Outcome(next(fate), "r")
+            self._settling.settle(self._name, job.transition, outcome, self._time)
 
     def _was_unknown(self, transition: int) -> bool:
         delivery = self.ledger.delivery(self._name, transition)

@@ -40,7 +40,7 @@ def ledger(directory: str) -> Iterator[Ledger]:
 def _take(ledger: Ledger, *results: tuple[float, int], now: float = NOW) -> list[str]:
     """Take results of one check; return every transition so far, as `before-after`."""
     with ledger.transaction():
-        lines = [(at, status, "web-01", "disk", "output") for at, status in results]
+        lines = [(at, status, "web-01", "disk", "output", True) for at, status in results]
         ledger.take(lines, POSITION, now)
     return [
         f"{found.previous.name if found.previous else ''}-{found.status.name}"
@@ -93,7 +93,7 @@ def test_a_stored_time_in_the_future_does_not_win_for_ever(ledger: Ledger) -> No
 def test_what_was_taken_and_how_far_are_one_transaction(ledger: Ledger) -> None:
     def die_in_the_middle() -> None:
         with ledger.transaction():
-            ledger.take([(1, 2, "h", "c", "")], POSITION, NOW)
+            ledger.take([(1, 2, "h", "c", "", True)], POSITION, NOW)
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -166,11 +166,12 @@ def test_a_newer_ledger_is_refused(directory: str) -> None:
 def test_a_room_gets_no_more_than_its_share(ledger: Ledger) -> None:
     with ledger.transaction():
         for second in range(3):
-            ledger.count_request("room", NOW + second)
+            ledger.begin_request("ops", "room", NOW + second)
+            ledger.end_request("ops", NOW + second)
 
-    assert ledger.room_free_at("room", 3, NOW + 2) == NOW + 60
+    assert ledger.room_free_at("room", 3, NOW + 2) >= NOW + 60
     assert ledger.room_free_at("room", 4, NOW + 2) == NOW + 2
-    assert ledger.room_free_at("room", 3, NOW + 61) == NOW + 61
+    assert ledger.room_free_at("room", 3, NOW + 65) == NOW + 65
     assert ledger.room_free_at("other", 3, NOW + 2) == NOW + 2
     assert ledger.room_free_at("room", 0, NOW + 2) == NOW + 2
 
@@ -207,11 +208,11 @@ def test_a_ledger_of_the_first_version_is_taken_over(directory: str) -> None:
 def _prunable(ledger: Ledger, delivered: int) -> None:
     """Let a check flip four times, of which the channel has looked at some."""
     ledger.register("ops", 0)
-    lines = [(NOW + n, status, "h", "c", "") for n, status in enumerate([2, 0, 2, 0])]
+    lines = [(NOW + n, status, "h", "c", "", True) for n, status in enumerate([2, 0, 2, 0])]
     ledger.take(lines, POSITION, NOW + 9)
-    ledger.take([(NOW + 9, 2, "h", "failing", "")], POSITION, NOW + 9)
+    ledger.take([(NOW + 9, 2, "h", "failing", "", True)], POSITION, NOW + 9)
     for number in range(1, delivered + 1):
-        ledger.end_turn("ops", ledger.transition(number), None)
+        ledger.move_on("ops", number)
 
 
 def _left(ledger: Ledger) -> list[int]:
@@ -255,6 +256,6 @@ def test_statuses_stay_sane_whatever_the_clock_does(ledger: Ledger, jump: float)
     times = [now, now + 1, now + 2 + jump, now + 3 + jump, now + 4, now + 5]
     with ledger.transaction():
         for at, status in zip(times, [2, 0, 2, 0, 2, 0], strict=True):
-            ledger.take([(at, status, "h", "c", "")], POSITION, at)
+            ledger.take([(at, status, "h", "c", "", True)], POSITION, at)
 
     assert [transition.status.value for transition, _ in ledger.history()] == [2, 0, 2, 0, 2, 0]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from flipbell.model import Outcome, Verdict
-from flipbell.retry import GIVE_UP_AFTER, MAX_CLOSED, Step, follow
+from flipbell.retry import GIVE_UP_AFTER, MAX_CLOSED, Step, Trial, follow, follow_probe
+
+TRIAL = Trial(unknown=0, failures=0, tried_for=0.0, chance=1.0)
 
 
-def _follow(verdict: Verdict, **given: float) -> Step:
-    values = {"unknown": 0, "failures": 0, "tried_for": 0.0, "chance": 1.0, "asked": 0.0, **given}
-    outcome = Outcome(verdict, "reason", values.pop("asked"))
-    return follow(outcome, **values)  # type: ignore[arg-type]
+def _follow(verdict: Verdict, asked: float = 0.0, **values: Any) -> Step:
+    return follow(Outcome(verdict, "reason", asked), replace(TRIAL, **values))
+
+
+def _probe(verdict: Verdict, **values: Any) -> Step:
+    return follow_probe(Outcome(verdict, "reason"), replace(TRIAL, **values))
 
 
 def test_delivered_is_told() -> None:
@@ -26,17 +33,49 @@ def test_refused_is_given_up_and_not_told() -> None:
     assert (step.stage.value, step.stage.is_told, step.ends_turn) == ("dead", False, True)
 
 
-def test_three_unknown_outcomes_count_as_perhaps_delivered() -> None:
-    steps = [_follow(Verdict.UNKNOWN, unknown=unknown) for unknown in range(3)]
+def test_a_digest_that_is_refused_is_split() -> None:
+    step = _follow(Verdict.REFUSED, is_digest=True)
+
+    assert (step.stage.value, step.split, step.delay) == ("waiting", True, 0)
+
+
+def test_an_unknown_outcome_alone_gives_nothing_up() -> None:
+    steps = [_follow(Verdict.UNKNOWN, unknown=unknown) for unknown in range(5)]
+
+    assert {(step.stage.value, step.doubtful) for step in steps} == {("waiting", True)}
+
+
+def test_three_unknown_outcomes_count_as_perhaps_once_the_room_works() -> None:
+    steps = [_probe(Verdict.DELIVERED, unknown=unknown) for unknown in (1, 2, 3)]
 
     assert [step.stage.value for step in steps] == ["waiting", "waiting", "perhaps"]
     assert steps[2].stage.is_told
+    assert _probe(Verdict.UNKNOWN, unknown=3).stage.value == "waiting"
 
 
-@pytest.mark.parametrize("verdict", [Verdict.RETRY, Verdict.UNKNOWN, Verdict.PAUSE])
-def test_gives_up_after_three_days_of_trying(verdict: Verdict) -> None:
-    assert _follow(verdict, tried_for=GIVE_UP_AFTER).stage.value == "waiting"
-    assert _follow(verdict, tried_for=GIVE_UP_AFTER + 1).stage.value == "dead"
+def test_a_room_that_cannot_be_probed_gets_a_repeat_after_longer_and_longer() -> None:
+    steps = [_follow(Verdict.UNKNOWN, unknown=unknown, can_probe=False) for unknown in range(6)]
+
+    assert [step.delay for step in steps] == [1, 60, 600, 3600, 3600, 3600]
+    assert not any(step.doubtful for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "unknown", "stage"),
+    [
+        (Verdict.RETRY, 0, "dead"),
+        (Verdict.PAUSE, 0, "dead"),
+        (Verdict.RETRY, 1, "perhaps"),
+        (Verdict.UNKNOWN, 0, "perhaps"),
+    ],
+)
+def test_gives_up_after_three_days_of_trying(verdict: Verdict, unknown: int, stage: str) -> None:
+    assert _follow(verdict, unknown=unknown, tried_for=GIVE_UP_AFTER).stage.value == "waiting"
+    assert _follow(verdict, unknown=unknown, tried_for=GIVE_UP_AFTER + 1).stage.value == stage
+
+
+def test_probes_give_up_after_three_days_as_well() -> None:
+    assert _probe(Verdict.RETRY, unknown=1, tried_for=GIVE_UP_AFTER + 1).stage.value == "perhaps"
 
 
 def test_backs_off_to_a_minute_half_of_it_by_chance() -> None:

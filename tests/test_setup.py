@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import FLIPBELL, Process, as_nobody, open_to_all
+from conftest import FLIPBELL, Process, as_nobody, open_to_all, until
 from flipbell import state
 from flipbell.channels.hipchat import HipChatSettings
 from flipbell.cli.status import as_plugin
@@ -27,6 +28,7 @@ from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.look import Lookout, survey
 from flipbell.model import Channel, Outcome, Pattern, Status, Verdict
+from flipbell.settling import Settling
 from flipbell.turns import Turns
 from hipchat_room import TOKEN, Answer
 from test_routing import CHANNEL
@@ -300,19 +302,22 @@ def test_explain_agrees_with_what_is_then_told(
     state.prepare(directory)
     channels = [replace(channel, name=str(n), per_minute=0) for n, channel in enumerate(channels)]
     ledger = Ledger.open(directory)
-    turns = Turns(ledger, _Rooms(channels), Extensions(), lambda: 0.0)  # type: ignore[arg-type]
+    rooms: Any = _Rooms(channels)
+    turns, settling = Turns(ledger, rooms, Extensions()), Settling(ledger, rooms)
     for channel in channels:
         ledger.register(channel.name, 0)
 
     def take(number: int, host: str, check: str, status: Status) -> None:
-        ledger.take([(float(number), status.value, host, check, "")], ("s", number), 1e9)
+        line = (float(number), status.value, host, check, "", False)
+        ledger.take([line], ("s", number), 1e9)
 
     def deliver() -> dict[str, bool]:
         told = {}
         while jobs := turns.next_jobs((), 1e9):
             for job in jobs:
+                assert job.notification is not None, "nothing is in doubt"
                 told[job.channel] = job.notification.notify
-                turns.settle(job.channel, job.transition, Outcome(Verdict.DELIVERED), 1e9)
+                settling.settle(job.channel, job.transition, Outcome(Verdict.DELIVERED), 1e9)
         return told
 
     with ledger.transaction():
@@ -352,8 +357,50 @@ def test_forget_makes_the_next_result_a_first_one(site: Site, hipchat_room: HipC
     site.run("load", 0)
     site.deliver()
 
-    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL", "OK"]
-    assert "load" in hipchat_room.heard[-1].body["message"]
+    messages = [str(heard.body["message"]) for heard in hipchat_room.heard]
+    assert [message.split(":")[0] for message in messages] == [
+        "<b>CRITICAL</b>",
+        "<b>CRITICAL</b>",
+        "(forgotten) disk on web-01 (was CRITICAL)",
+        "<b>OK</b>",
+    ]
+    assert not hipchat_room.heard[2].body["notify"]
+    assert hipchat_room.heard[2].body["color"] == "gray"
+
+
+def test_a_problem_after_forget_is_told_whatever_was_under_way(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    gate = threading.Event()
+    hipchat_room.answers = [Answer(gate=gate)]
+    site.run("disk", 2)
+    hipchat_room.wait_for_requests(1)
+
+    site.flipbell("forget", "web-01", "disk")
+    site.run("disk", 2)
+    until(lambda: not site.status()["untaken"])
+    gate.set()
+    site.deliver()
+
+    assert len(hipchat_room.heard) == 3
+    assert hipchat_room.statuses[::2] == ["CRITICAL", "CRITICAL"]
+    assert str(hipchat_room.heard[1].body["message"]).startswith("(forgotten) ")
+
+
+def test_a_room_that_was_told_of_nothing_hears_of_no_forgotten_check(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url, send=["critical"])
+    for check, code in (("disk", 1), ("load", 2), ("load", 0)):
+        site.run(check, code)
+        site.deliver()
+
+    for check in ("disk", "load"):
+        site.flipbell("forget", "web-01", check)
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL"]
 
 
 def test_a_plugin_that_watches_flipbell(site: Site, hipchat_room: HipChatRoom) -> None:

@@ -42,6 +42,7 @@ def test_a_line_brings_back_what_went_in(
         1_795_400_000.25,
         status,
         *(value.decode("utf-8", "replace") for value in (host, check, output)),
+        False,
     )
 
 

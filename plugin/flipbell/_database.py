@@ -89,6 +89,16 @@ CREATE TABLE counters (
     PRIMARY KEY (channel, name)
 ) WITHOUT ROWID;
 """,
+    """
+-- an outcome is unknown, and the room was not seen to work since
+ALTER TABLE channels ADD COLUMN doubtful INTEGER NOT NULL DEFAULT 0;
+-- whose request is under way; NULL once it has ended
+ALTER TABLE requests ADD COLUMN channel TEXT;
+CREATE INDEX requests_under_way ON requests (channel) WHERE channel IS NOT NULL;
+CREATE INDEX deliveries_unknown ON deliveries (channel, transition)
+    WHERE state = 'waiting' AND unknown > 0;
+CREATE INDEX deliveries_perhaps ON deliveries (channel, transition) WHERE state = 'perhaps';
+""",
 )
 VERSION = len(_SCRIPTS)
 

@@ -19,15 +19,17 @@ from flipbell import fifo, log, reset, spool, state
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
+from flipbell.settling import Settling
 from flipbell.stamps import Stamps
-from flipbell.turns import Turns
+from flipbell.turns import Turns, can_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flipbell.extensions import Extensions
     from flipbell.rooms import Rooms
-    from flipbell.turns import Job, Settled
+    from flipbell.settling import Settled
+    from flipbell.turns import Job
 
 _ROTATE_AT = 1 << 18  # bytes
 _LOOK = 2.0  # seconds between looks at the configuration while something is undelivered
@@ -39,7 +41,6 @@ _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
 _PATIENCE = 180.0  # seconds that one request may take, whatever the channel's own limit
 _ENDLESS = Outcome(Verdict.UNKNOWN, "no end of the answer in three minutes")
-_INTERRUPTED = Outcome(Verdict.UNKNOWN, "flipbell died while it was sending")
 
 
 class Courier:
@@ -218,23 +219,21 @@ class Courier:
                 self._stamps.clear()
             with ledger.transaction():
                 claim_config(ledger, self._rooms.directory)
-                self._turns = Turns(ledger, self._rooms, self._extensions, self._chance)
-                self._recover(ledger)
+                self._turns = Turns(ledger, self._rooms, self._extensions)
+                self._settling = Settling(ledger, self._rooms, self._chance)
+                self._recover()
         except BaseException:
             ledger.close()
             raise
         self._reader = spool.Reader(self._directory, ledger.position())
         return ledger
 
-    def _recover(self, ledger: Ledger) -> None:
+    def _recover(self) -> None:
         """Settle what a courier before this one was sending when it died."""
         jobs = [*self._under_way.values(), *(job for job, _ in self._unsettled)]
         ours = {(job.channel, job.transition.id) for job in jobs}
-        for delivery in ledger.interrupted():
-            if (delivery.channel, delivery.transition) not in ours:
-                transition, now = ledger.transition(delivery.transition), self._clock()
-                settled = self._turns.settle(delivery.channel, transition, _INTERRUPTED, now)
-                self._report(delivery.channel, settled)
+        for channel, settled in self._settling.recover(ours, self._clock()):
+            self._report(channel, settled)
 
     def _work(self, ledger: Ledger) -> float:
         """Settle what was answered, take what was recorded, send what can be sent."""
@@ -281,8 +280,13 @@ class Courier:
         self._unsettled.append((job, outcome))
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> Settled:
-        settled = self._turns.settle(job.channel, job.transition, outcome, now)
-        if settled.stage.is_told:
+        if job.is_probe:
+            settled = self._settling.settle_probe(job.channel, job.transition, outcome, now)
+        else:
+            settled = self._settling.settle(
+                job.channel, job.transition, outcome, now, can_probe=can_probe(job.sender)
+            )
+        if settled.stage.is_told or outcome.verdict is Verdict.DELIVERED:
             self._failed.discard(job.channel)
         else:
             self._failed.add(job.channel)
@@ -312,7 +316,9 @@ class Courier:
 
     def _deliver(self, job: Job) -> None:
         try:
-            outcome: object = job.sender.send(job.notification)
+            outcome: object = (
+                job.sender.ask() if job.notification is None else job.sender.send(job.notification)
+            )
         except Exception as error:  # noqa: BLE001  a channel type's mistake must not end all others
             outcome = f"the channel type failed ({type(error).__name__})"
         if not isinstance(outcome, Outcome):

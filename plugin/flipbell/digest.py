@@ -8,7 +8,7 @@ from flipbell import message, routing
 from flipbell.model import Notification, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from flipbell.model import Channel, Transition
     from flipbell.routing import Decision
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _HEAD_ROOM = 1000  # UTF-16 units for the first line, mentions and marks
 _OUTPUT_LIMIT = 100  # characters of each change's output
+_SHORTEST_LINE = 30  # a time and a status
+MOST_PARTS = message.LIMIT // _SHORTEST_LINE  # more changes never fit into one message
 _WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
 
 
@@ -24,18 +26,21 @@ def wanted(
     queue: Iterable[Transition],
     channel: Channel,
     told: Callable[[Transition], Status | None],
-) -> list[tuple[Transition, Decision]]:
-    """Return the changes in a queue that the room would be told, were each delivered in turn."""
-    found = []
+    is_vetoed: Callable[[Transition], bool] = lambda _: False,
+) -> Iterator[tuple[Transition, Decision]]:
+    """Yield the changes in a queue that the room would be told, were each delivered in turn.
+
+    The queue has to be whole: also what the room does not want decides what it wants next.
+    """
     now_told: dict[Check, Status | None] = {}
     for transition in queue:
         check = (transition.host, transition.check)
         before = now_told[check] if check in now_told else told(transition)
         decision = routing.decide(transition, channel, before)
-        now_told[check] = routing.told_after(transition, before, delivered=decision.send)
-        if decision.send:
-            found.append((transition, decision))
-    return found
+        is_sent = decision.send and not is_vetoed(transition)
+        now_told[check] = routing.told_after(transition, before, delivered=is_sent)
+        if is_sent:
+            yield transition, decision
 
 
 class Digest:
@@ -61,8 +66,9 @@ class Digest:
             return False
         self._length += length
         self._lines.setdefault(check, []).extend(lines)
-        self._last[check] = transition.status
-        self._mentions[self._channel.mention.get(transition.status, "")] = None
+        self._last[check] = message.shown_as(transition)
+        if not transition.is_forgotten:
+            self._mentions[self._channel.mention.get(transition.status, "")] = None
         self.parts.append((transition, decision))
         return True
 
@@ -74,7 +80,7 @@ class Digest:
     def _line(self, transition: Transition) -> str:
         output = message.first_lines(transition.output).partition("\n")[0]
         output = message.cut(output, _OUTPUT_LIMIT)
-        said = f"{message.clock(transition.occurred_at)}  {transition.status.name}  {output}"
+        said = f"{message.clock(transition.occurred_at)}  {transition.word}  {output}"
         return message.escape(said.rstrip(), self._channel)
 
     def notification(self, mark: str) -> Notification:

@@ -71,5 +71,5 @@ class ExtensionSpecs:
 
         :param transition: what the room was to hear of
         :param channel: the channel's name
-        :param outcome: delivered, perhaps (three outcomes were unknown) or dead
+        :param outcome: delivered, perhaps (given up, though the room may have it) or dead
         """

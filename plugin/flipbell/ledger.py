@@ -23,8 +23,8 @@ __all__ = ["Ledger", "LedgerError"]
 
 KEPT_FOR = 30 * 86400.0  # seconds that history is kept
 RESET = (
-    "The state was reset, for its file was broken (kept as {}). "
-    "What was told before may be told again, and a recovery may go untold."
+    "flipbell's state file was corrupt and has been reset (old file: {}). "
+    "Some alerts may be repeated and some recoveries missed."
 )
 _PRUNED_AT_ONCE = 1000
 
@@ -50,9 +50,9 @@ class Ledger(Outbox):
         return bool(name == self.setting("replay") and offset < self.setting("replay_to"))
 
     def _take(self, line: Line, now: float, kind: Kind) -> None:
-        occurred_at, code, host, check, output = line
+        occurred_at, code, host, check, output, is_dated = line
         if code == FORGET:
-            self._forget(host, check)
+            self._forget(host, check, min(occurred_at, now))
             return
         if code == REVIVE:
             if check.isdecimal():
@@ -65,7 +65,8 @@ class Ledger(Outbox):
         )
         if known is not None:
             # A stored time in the future was written by a wrong clock: it must not win for ever.
-            if occurred_at < known[1] <= now:
+            # A time of the front's own clock orders nothing, for that clock may have been wrong.
+            if is_dated and occurred_at < known[1] <= now:
                 self.set("late", (self.setting("late") or 0) + 1)
                 return
             if known[0] == status.value:
@@ -77,10 +78,14 @@ class Ledger(Outbox):
         if known is None and status is Status.OK:
             return  # nothing has changed: this is how it was found
         previous, since = known or (None, None)
+        self._insert((host, check, previous, status.value, output, occurred_at, since, kind.value))
+
+    def _insert(self, transition: tuple[object, ...]) -> None:
+        """Insert a transition's columns, in the order of its table and without its number."""
         self._db.execute(
             "INSERT INTO transitions (host, name, previous, status, output, occurred_at,"
             " previous_since, kind) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (host, check, previous, status.value, output, occurred_at, since, kind.value),
+            transition,
         )
 
     def note_reset(self, host: str, aside: str, spool: tuple[Position, int], now: float) -> None:
@@ -90,11 +95,8 @@ class Ledger(Outbox):
         may have been taken before.
         """
         begin, end = spool
-        self._db.execute(
-            "INSERT INTO transitions (host, name, status, output, occurred_at, kind)"
-            " VALUES (?, 'flipbell', ?, ?, ?, ?)",
-            (host, Status.UNKNOWN.value, RESET.format(aside), now, Kind.NOTICE.value),
-        )
+        text, status = RESET.format(aside), Status.UNKNOWN.value
+        self._insert((host, "flipbell", None, status, text, now, None, Kind.NOTICE.value))
         for name, value in (("reset", aside), ("replay", begin[0]), ("replay_to", end)):
             self.set(name, value)
         self.set("spool", begin[0])
@@ -121,9 +123,26 @@ class Ledger(Outbox):
         self._db.executemany("DELETE FROM transitions WHERE id = ?", rows)
         return len(rows)
 
-    def _forget(self, host: str, check: str) -> None:
+    def _forget(self, host: str, check: str, occurred_at: float) -> None:
+        """Forget a check. What rooms were told of it goes in their turn, after what waits."""
+        known = self._one(
+            "SELECT status, since FROM checks WHERE host = ? AND name = ?", (host, check)
+        )
+        if known is None:
+            return
         self._db.execute("DELETE FROM checks WHERE host = ? AND name = ?", (host, check))
-        self._db.execute("DELETE FROM told WHERE host = ? AND name = ?", (host, check))
+        self._insert(
+            (
+                host,
+                check,
+                known[0],
+                Status.OK.value,
+                "",
+                occurred_at,
+                known[1],
+                Kind.FORGOTTEN.value,
+            )
+        )
 
     # For people
 

@@ -12,6 +12,7 @@ from flipbell import fifo, places, spool, state, surroundings
 from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
+from flipbell.model import Stage
 from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
@@ -32,14 +33,15 @@ class ChannelView:
     state: ChannelState
     waiting: int  # transitions that it has yet to look at
     oldest: float | None  # when the first of them occurred
-    dead: int
+    dead: int  # messages that were given up
+    perhaps: int  # messages that were given up, though the room may have them
     is_configured: bool
     fault: str | None  # why nothing is delivered, where the configuration is the reason
 
     @property
     def is_troubled(self) -> bool:
         """Whether it needs a person; one that was removed does not."""
-        trouble = self.dead or self.state.last_error or self.fault
+        trouble = self.dead or self.perhaps or self.state.last_error or self.fault
         return self.is_configured and bool(trouble)
 
 
@@ -168,8 +170,10 @@ def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
     # What a removed channel has missed waits for nobody.
     waiting = ledger.waiting(channel) if is_configured else 0
     oldest = ledger.oldest_waiting(channel) if waiting else None
-    dead = ledger.count_dead(channel.name)
-    return ChannelView(channel, waiting, oldest, dead, is_configured, fault)
+    dead, perhaps = (
+        ledger.count_given_up(channel.name, stage) for stage in (Stage.DEAD, Stage.PERHAPS)
+    )
+    return ChannelView(channel, waiting, oldest, dead, perhaps, is_configured, fault)
 
 
 class Lookout:

@@ -45,8 +45,8 @@ class Memory:
         """
         now = time.time()
         self._newest = min(self._newest, now)  # a clock that was wrong must not count for ever
-        if result.occurred_at >= self._newest:
-            self._newest = min(result.occurred_at, now)
+        if result.occurred_at >= self._newest or not result.is_dated:
+            self._newest = min(max(self._newest, result.occurred_at), now)
             host = sys.intern(result.host)  # many checks of a host need its name once
             self.statuses.setdefault(result.check, {})[host] = result.status
         else:

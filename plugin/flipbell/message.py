@@ -7,7 +7,7 @@ import string
 import time
 from typing import TYPE_CHECKING
 
-from flipbell.model import Notification
+from flipbell.model import Notification, Status
 
 if TYPE_CHECKING:
     from flipbell.model import Channel, Transition
@@ -33,7 +33,9 @@ _HTML = "<b>$status</b>: $check on $host$history$output"
 _TEXT = "$status: $check on $host$history$output"
 _JOINERS = "\u200d\u200c"  # emoji and some scripts are written with them
 TEST = "(test) "
-LATE_LETTER = "(late: it was given up, and is sent once more) "
+FORGOTTEN = "(forgotten) "
+LATE_LETTER = "(late: resent after delivery had been given up) "
+LATE_REPEAT = "(late: resent; an earlier try may have arrived) "
 REPEAT = "(repeat: an earlier try may have arrived) "
 
 
@@ -41,13 +43,27 @@ def notification(
     transition: Transition, channel: Channel, *, notify: bool, now: float, mark: str = ""
 ) -> Notification:
     """Render a transition for a channel; *mark* says what kind of message it is, if not plain."""
+    if transition.is_forgotten:
+        text = escape(f"{mark}{FORGOTTEN}{_forgotten(transition)}", channel)
+    else:
+        text = render(transition, channel, now=now, mark=mark)
     return Notification(
-        message=render(transition, channel, now=now, mark=mark),
+        message=text,
         format=channel.format,
-        color=channel.color[transition.status],
+        color=channel.color[shown_as(transition)],
         notify=notify,
         sender=channel.sender,
     )
+
+
+def shown_as(transition: Transition) -> Status:
+    """Return the status whose colour a transition has; of a forgotten check none is known."""
+    return Status.UNKNOWN if transition.is_forgotten else transition.status
+
+
+def _forgotten(transition: Transition) -> str:
+    before = f" (was {transition.previous.name})" if transition.previous else ""
+    return f"{name_of(transition)}{before}: flipbell no longer knows this check"
 
 
 def render(transition: Transition, channel: Channel, *, now: float, mark: str = "") -> str:

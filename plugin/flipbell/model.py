@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -50,20 +51,25 @@ _BY_CODE = {status.value: status for status in Status}
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one run of a check said.
+    """What one run of a check reported.
 
-    *occurred_at* is when the check ended, in seconds since the epoch. A status that is a number
-    or a word is accepted; one that is neither counts as UNKNOWN, for an agent's own mistake must
-    not silence a check.
+    *occurred_at* is when the check ended, in seconds since the epoch; without it, now. A status
+    that is a number or a word is accepted; one that is neither counts as UNKNOWN, for an agent's
+    own mistake must not silence a check.
     """
 
     host: str
     check: str
     status: Status
     output: str = ""
-    occurred_at: float = field(default_factory=time.time)
+    occurred_at: float = math.nan
+    is_dated: bool = field(init=False, compare=False, repr=False, default=True)
+    """Whether the agent gave the time: only then can a result be older than one before it."""
 
     def __post_init__(self) -> None:
+        if self.occurred_at != self.occurred_at:  # only not-a-number differs from itself
+            object.__setattr__(self, "occurred_at", time.time())
+            object.__setattr__(self, "is_dated", False)
         if type(self.status) is not Status:
             object.__setattr__(self, "status", _lenient(self.status))
         if type(self.output) is not str:
@@ -86,9 +92,14 @@ def _text(value: object) -> str:
 class Kind(enum.IntEnum):
     """What a transition is about."""
 
+    # A check's status changed.
     PLAIN = 0
+    # About flipbell itself.
     NOTICE = 1
+    # Taken once more after a reset: rooms may have been told of it before.
     REPLAYED = 2
+    # The operator had the check forgotten. Its status is OK, as it ends the incident.
+    FORGOTTEN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +130,16 @@ class Transition:
     def is_replayed(self) -> bool:
         """Whether rooms may have been told of it before the state was reset."""
         return self.kind is Kind.REPLAYED
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether the operator had the check forgotten: no result, though it ends the incident."""
+        return self.kind is Kind.FORGOTTEN
+
+    @property
+    def word(self) -> str:
+        """What happened, in a word: the status, unless it is no result."""
+        return "FORGOTTEN" if self.is_forgotten else self.status.name
 
     @property
     def ends_incident(self) -> bool:
@@ -184,9 +205,12 @@ class Stage(enum.Enum):
     SENDING = "sending"
     WAITING = "waiting"
     DELIVERED = "delivered"
-    PERHAPS = "perhaps"  # delivered, or so: three outcomes were unknown
-    DEAD = "dead"  # given up
-    DROPPED = "dropped"  # no longer wanted when its turn came again
+    # Given up after an unknown outcome: the room may have it, so it counts as told.
+    PERHAPS = "perhaps"
+    # Given up, and not told.
+    DEAD = "dead"
+    # No longer wanted when its turn came again.
+    DROPPED = "dropped"
     VETOED = "vetoed"
 
     @property

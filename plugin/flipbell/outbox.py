@@ -5,6 +5,7 @@ What a room was told, what is being sent, what waits, and what was given up.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +13,39 @@ from flipbell._database import Database
 from flipbell.model import Kind, Stage, Status, Transition, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from flipbell.model import Outcome
     from flipbell.retry import Step
 
 _LAST = (1 << 63) - 1
-_RATE_WINDOW = 60.0  # seconds
+# Seconds; one more than the minute that a room counts in, as its clock is not ours.
+_RATE_WINDOW = 61.0
 _LONGEST_WAIT = 3600.0  # seconds between two tries that count as trying: a clock may have jumped
+
+
+class Late(enum.IntEnum):
+    """Whether a message was given up before and is sent once more, and if the room may have it."""
+
+    NO = 0
+    UNHEARD = 1
+    PERHAPS_HEARD = 2
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """How far a channel has come, and how its room has answered; times are epoch seconds."""
+    """How far a channel has come, and how its room has answered; times are epoch seconds.
+
+    It is *doubtful* while the outcome of a request is unknown and the room was not seen to work
+    since.
+    """
 
     name: str
     cursor: int
     next_try: float
     failures: int
     paused: bool
+    doubtful: bool
     last_error: str | None
     last_error_at: float | None
     last_success_at: float | None
@@ -41,8 +56,8 @@ class Delivery:
     """What was tried so far of a message.
 
     *unknown* counts the tries whose outcome is unknown, *tried_for* the seconds of trying;
-    *digest* is the first transition of the digest that it is part of; a *late* one is a dead
-    letter that is sent once more.
+    *digest* is the first transition of the digest that it is part of; a *late* one was given up,
+    and is sent once more.
     """
 
     channel: str
@@ -50,19 +65,28 @@ class Delivery:
     unknown: int
     tried_for: float
     digest: int | None
-    is_late: bool
+    late: Late
     is_sending: bool
 
 
+_CHANNEL = (
+    "name, cursor, next_try, failures, paused, doubtful, last_error, last_error_at, last_success_at"
+)
+# A request under way may reach the room at any moment from now on.
+_COUNTS = "room = ? AND (at > ? AND at <= ? OR channel IS NOT NULL)"
 _DELIVERY = "channel, transition, unknown, tried_for, digest, late, state = 'sending'"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up: what it tells, to which channel, when it was tried, and why."""
+    """A message that was given up: what it tells, to which channel, when it was tried, and why.
+
+    Its *stage* is DEAD, or PERHAPS if the room may have it.
+    """
 
     channel: str
     transition: Transition
+    stage: Stage
     last_try: float
     error: str
 
@@ -78,12 +102,12 @@ class Outbox(Database):
 
     def channel(self, name: str) -> ChannelState | None:
         """Return a channel's state."""
-        row = self._one("SELECT * FROM channels WHERE name = ?", [name])
+        row = self._one(f"SELECT {_CHANNEL} FROM channels WHERE name = ?", [name])  # noqa: S608
         return None if row is None else _channel_state(row)
 
     def channels(self) -> list[ChannelState]:
         """Return every channel that was ever configured."""
-        rows = self._db.execute("SELECT * FROM channels ORDER BY name")
+        rows = self._db.execute(f"SELECT {_CHANNEL} FROM channels ORDER BY name")  # noqa: S608
         return [_channel_state(row) for row in rows]
 
     def register(self, name: str, cursor: int) -> None:
@@ -111,7 +135,7 @@ class Outbox(Database):
     def succeed(self, channel: str, now: float) -> None:
         """Write down that a channel's room has answered."""
         self._db.execute(
-            "UPDATE channels SET next_try = 0, failures = 0, paused = 0,"
+            "UPDATE channels SET next_try = 0, failures = 0, paused = 0, doubtful = 0,"
             " last_error = NULL, last_error_at = NULL, last_success_at = ? WHERE name = ?",
             (now, channel),
         )
@@ -119,9 +143,15 @@ class Outbox(Database):
     def fail(self, channel: str, error: str, step: Step, now: float) -> None:
         """Write down that a channel's room could not be told, and when to try again."""
         self._db.execute(
-            "UPDATE channels SET next_try = ?, failures = failures + 1,"
-            " paused = ?, last_error = ?, last_error_at = ? WHERE name = ?",
-            (now + step.delay, step.paused, _storable(error), now, channel),
+            "UPDATE channels SET next_try = ?, failures = failures + 1, paused = ?,"
+            " doubtful = doubtful OR ?, last_error = ?, last_error_at = ? WHERE name = ?",
+            (now + step.delay, step.paused, step.doubtful, _storable(error), now, channel),
+        )
+
+    def end_doubt(self, channel: str) -> None:
+        """Write down that a channel's room works, so that what it may have got is repeated now."""
+        self._db.execute(
+            "UPDATE channels SET next_try = 0, paused = 0, doubtful = 0 WHERE name = ?", (channel,)
         )
 
     def close_room(self, room: str, until: float) -> None:
@@ -142,22 +172,18 @@ class Outbox(Database):
         )
         return None if row is None else transition_from(row)
 
-    def queue(self, channel: ChannelState, up_to: int = _LAST) -> list[Transition]:
-        """Return what a channel has yet to look at up to a transition, the oldest first."""
-        rows = self._db.execute(
-            "SELECT * FROM transitions WHERE id > ? AND id <= ? ORDER BY id",
-            (channel.cursor, up_to),
-        )
-        return [transition_from(row) for row in rows]
+    def queue(
+        self, channel: ChannelState, up_to: int = _LAST, *, most: int = -1
+    ) -> Iterator[Transition]:
+        """Yield what a channel has yet to look at up to a transition, the oldest first.
 
-    def is_longer(self, channel: ChannelState, count: int) -> bool:
-        """Return whether more than so many transitions wait for a channel."""
-        return (
-            self._one(
-                "SELECT 1 FROM transitions WHERE id > ? LIMIT 1 OFFSET ?", (channel.cursor, count)
-            )
-            is not None
+        Of a long queue, no more than *most* are read.
+        """
+        rows = self._db.execute(
+            "SELECT * FROM transitions WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+            (channel.cursor, up_to, most),
         )
+        return map(transition_from, rows)
 
     def waiting_for(self, channel: ChannelState, of: Transition) -> list[Transition]:
         """Return the transitions of a check that a channel has yet to look at."""
@@ -184,14 +210,17 @@ class Outbox(Database):
         )
         return None if row is None else Status(row[0])
 
-    def end_turn(self, channel: str, transition: Transition, told: Status | None) -> None:
-        """Go on to the next transition, remembering what the room was told of this check."""
+    def set_told(self, channel: str, transition: Transition, told: Status | None) -> None:
+        """Remember what a room was told of a transition's check in this incident."""
         key = (channel, transition.host, transition.check)
         if told is None:
             self._db.execute("DELETE FROM told WHERE channel = ? AND host = ? AND name = ?", key)
         else:
             self._db.execute("INSERT OR REPLACE INTO told VALUES (?, ?, ?, ?)", (*key, told.value))
-        self._db.execute("UPDATE channels SET cursor = ? WHERE name = ?", (transition.id, channel))
+
+    def move_on(self, channel: str, cursor: int) -> None:
+        """Let a channel go on to what comes after a transition."""
+        self._db.execute("UPDATE channels SET cursor = ? WHERE name = ?", (cursor, channel))
 
     # Deliveries
 
@@ -206,6 +235,12 @@ class Outbox(Database):
             (channel, transition),
         )
         return None if row is None else _delivery(row)
+
+    def parts(self, delivery: Delivery) -> list[Delivery]:
+        """Return the deliveries of one request: those of a digest, or the one."""
+        if delivery.digest is None or delivery.late is not Late.NO:
+            return [delivery]
+        return self.in_digest(delivery.channel, delivery.digest)
 
     def in_digest(self, channel: str, digest: int) -> list[Delivery]:
         """Return the open parts of a digest, the oldest first."""
@@ -246,31 +281,82 @@ class Outbox(Database):
             },
         )
 
-    def count_request(self, room: str, now: float) -> None:
-        """Write down that a room is asked for something now."""
-        self._db.execute("INSERT INTO requests VALUES (?, ?)", (room, now))
-        self._db.execute("DELETE FROM requests WHERE at < ?", (now - _RATE_WINDOW,))
+    def begin_request(self, channel: str, room: str, now: float) -> None:
+        """Write down that a channel is about to ask its room for something."""
+        self._db.execute(
+            "DELETE FROM requests WHERE at < ? AND channel IS NULL", (now - _RATE_WINDOW,)
+        )
+        self._db.execute(
+            "INSERT INTO requests (room, at, channel) VALUES (?, ?, ?)", (room, now, channel)
+        )
 
-    def end_try(self, delivery: Delivery, stage: Stage, outcome: Outcome) -> None:
-        """Write down how a try ended."""
+    def end_request(self, channel: str, now: float) -> None:
+        """Write down that a channel's request has reached its room by now, if ever.
+
+        A room counts a request when it arrives: at any moment between its beginning and its end.
+        """
+        self._db.execute(
+            "UPDATE requests SET at = max(at, ?), channel = NULL WHERE channel = ?", (now, channel)
+        )
+
+    def under_way(self) -> list[str]:
+        """Return the channels that have a request under way, or had one when a courier died."""
+        rows = self._db.execute(
+            "SELECT channel FROM requests WHERE channel IS NOT NULL ORDER BY channel"
+        )
+        return [name for (name,) in rows]
+
+    def in_doubt(self, channel: str) -> Delivery | None:
+        """Return the message that was last sent to a channel with an unknown outcome.
+
+        Of a digest, its first part stands for all.
+        """
+        row = self._one(
+            f"SELECT {_DELIVERY} FROM deliveries INDEXED BY deliveries_unknown"  # noqa: S608
+            " WHERE channel = ? AND state = 'waiting' AND unknown > 0"
+            " ORDER BY last_try DESC, transition LIMIT 1",
+            [channel],
+        )
+        return None if row is None else _delivery(row)
+
+    def try_on(self, delivery: Delivery, now: float) -> None:
+        """Write down that a message is still being tried, though nothing is sent of it now."""
+        self._db.execute(
+            "UPDATE deliveries SET tried_for = tried_for + max(0, min(? - last_try, ?)),"
+            " last_try = ? WHERE channel = ? AND transition = ?",
+            (now, _LONGEST_WAIT, now, delivery.channel, delivery.transition),
+        )
+
+    def end_try(
+        self, delivery: Delivery, stage: Stage, outcome: Outcome, *, leaves_digest: bool = False
+    ) -> None:
+        """Write down how a try ended, and whether the change goes on alone."""
         is_unknown = outcome.verdict is Verdict.UNKNOWN
         self._db.execute(
-            "UPDATE deliveries SET state = ?, error = ?, unknown = unknown + ?"
+            "UPDATE deliveries SET state = ?, error = ?, unknown = unknown + ?, digest = ?"
             " WHERE channel = ? AND transition = ?",
             (
                 stage.value,
                 _storable(outcome.reason) or None,
                 is_unknown,
+                None if leaves_digest else delivery.digest,
                 delivery.channel,
                 delivery.transition,
             ),
+        )
+
+    def give_up(self, delivery: Delivery, stage: Stage) -> None:
+        """Write down that a message that waits is not sent again."""
+        self._db.execute(
+            "UPDATE deliveries SET state = ? WHERE channel = ? AND transition = ?",
+            (stage.value, delivery.channel, delivery.transition),
         )
 
     def drop(self, channel: str, transition: int) -> None:
         """Write down that a message that was tried is no longer wanted."""
         self._db.execute(
             "UPDATE deliveries SET state = 'dropped', digest = NULL"
-            " WHERE channel = ? AND transition = ?",
+            " WHERE channel = ? AND transition = ? AND state = 'waiting'",
             (channel, transition),
         )
 
@@ -298,7 +384,7 @@ class Outbox(Database):
     def free_slots(self, room: str, per_minute: int, now: float) -> int:
         """Return how many requests a room may get now without getting more than its share."""
         (sent,) = self._one(
-            "SELECT count(*) FROM requests WHERE room = ? AND at > ? AND at <= ?",
+            f"SELECT count(*) FROM requests WHERE {_COUNTS}",  # noqa: S608
             (room, now - _RATE_WINDOW, now),
         )
         return max(0, per_minute - int(sent))
@@ -307,42 +393,42 @@ class Outbox(Database):
         """Return when a room may be told next, so that it never gets more than its share."""
         if per_minute == 0:
             return now
-        row = self._one(
-            "SELECT at FROM requests WHERE room = ? AND at > ? AND at <= ?"
-            " ORDER BY at DESC LIMIT 1 OFFSET ?",
-            (room, now - _RATE_WINDOW, now, per_minute - 1),
+        rows = self._db.execute(
+            f"SELECT at, channel FROM requests WHERE {_COUNTS}",  # noqa: S608
+            (room, now - _RATE_WINDOW, now),
         )
-        return now if row is None else float(row[0]) + _RATE_WINDOW
+        times = sorted(now if channel is not None else at for at, channel in rows)
+        return now if len(times) < per_minute else float(times[-per_minute]) + _RATE_WINDOW
 
     # Dead letters
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return every message that was given up, the oldest first."""
         rows = self._db.execute(
-            "SELECT d.channel, d.last_try, d.error, t.* FROM deliveries d"
+            "SELECT d.channel, d.state, d.last_try, d.error, t.* FROM deliveries d"
             " JOIN transitions t ON t.id = d.transition"
-            " WHERE d.state = 'dead' ORDER BY d.transition, d.channel"
+            " WHERE d.state IN ('dead', 'perhaps') ORDER BY d.transition, d.channel"
         )
         return [
-            DeadLetter(channel, transition_from(row), last_try, error or "")
-            for channel, last_try, error, *row in rows
+            DeadLetter(channel, transition_from(row), Stage(state), last_try, error or "")
+            for channel, state, last_try, error, *row in rows
         ]
 
-    def count_dead(self, channel: str) -> int:
-        """Return how many messages to a channel were given up."""
+    def count_given_up(self, channel: str, stage: Stage) -> int:
+        """Return how many messages to a channel were given up: as DEAD, or as PERHAPS."""
         (count,) = self._one(
-            "SELECT count(*) FROM deliveries INDEXED BY deliveries_dead"
-            " WHERE state = 'dead' AND channel = ?",
-            [channel],
+            "SELECT count(*) FROM deliveries WHERE state = ? AND channel = ?",
+            [stage.value, channel],
         )
         return int(count)
 
     def revive(self, channel: str, transition: int) -> None:
-        """Let a dead letter be sent once more: a new message, which moves nothing else."""
+        """Let a message that was given up be sent once more; that moves nothing else."""
         self._db.execute(
-            "UPDATE deliveries SET state = 'waiting', late = 1, tried_for = 0, unknown = 0,"
-            " digest = NULL WHERE channel = ? AND transition = ? AND state = 'dead'",
-            (channel, transition),
+            "UPDATE deliveries SET late = CASE state WHEN 'dead' THEN ? ELSE ? END,"
+            " state = 'waiting', tried_for = 0, unknown = 0, digest = NULL"
+            " WHERE channel = ? AND transition = ? AND state IN ('dead', 'perhaps')",
+            (Late.UNHEARD.value, Late.PERHAPS_HEARD.value, channel, transition),
         )
 
     def next_late(self, channel: str) -> Delivery | None:
@@ -384,10 +470,10 @@ def transition_from(row: Iterable[Any]) -> Transition:
 
 
 def _channel_state(row: tuple[Any, ...]) -> ChannelState:
-    name, cursor, next_try, _, failures, paused, *rest = row
-    return ChannelState(name, cursor, next_try, failures, bool(paused), *rest)
+    name, cursor, next_try, failures, paused, doubtful, *rest = row
+    return ChannelState(name, cursor, next_try, failures, bool(paused), bool(doubtful), *rest)
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:
     channel, transition, unknown, tried_for, digest, late, is_sending = row
-    return Delivery(channel, transition, unknown, tried_for, digest, bool(late), bool(is_sending))
+    return Delivery(channel, transition, unknown, tried_for, digest, Late(late), bool(is_sending))

@@ -22,6 +22,7 @@ def line(result: "CheckResult") -> bytes:
         # Of the output no more is kept, and encoding megabytes of it would take its time.
         _bytes(result.output[: spool.OUTPUT_LIMIT]),
         result.occurred_at,
+        is_dated=result.is_dated,
     )
 
 
@@ -49,7 +50,7 @@ def _look(directory: str, line: bytes) -> int:
     result = spool.decode(line)
     if result is None:
         return quiet.CHANGED
-    _, status, host, check, _ = result
+    _, status, host, check, *_ = result
     return quiet.look(quiet.stamp(quiet.home(directory), host, check), status)
 
 

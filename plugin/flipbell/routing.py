@@ -28,7 +28,8 @@ class Reason(enum.Enum):
     NO_PROBLEM_TOLD = "the room was told of no problem"
     VETOED = "an extension vetoed it"
     NOTICE = "it is about flipbell itself"
-    ONCE_MORE = "somebody asked for it once more"
+    FORGOTTEN = "the operator had the check forgotten"
+    ONCE_MORE = "the operator asked for it once more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,8 @@ def decide(transition: Transition, channel: Channel, told: Status | None) -> Dec
     """
     if transition.is_notice:
         return Decision(send=True, notify=False, reason=Reason.NOTICE)
+    if transition.is_forgotten and told is not None:
+        return Decision(send=True, notify=False, reason=Reason.FORGOTTEN)
     reason = _why_not(transition, channel, told)
     if reason is not None:
         return Decision(send=False, notify=False, reason=reason)

@@ -1,9 +1,9 @@
 r"""The spool: an append-only file of check results that the courier has yet to take.
 
 A line is `time status host check output`, parted by tabs: the time in microseconds since the
-epoch, the status as a number, and backslash escapes for backslash, tab, newline and NUL. Lines
-are bytes, because check output need not be UTF-8. A line is recorded when its fdatasync has
-returned.
+epoch, with a plus sign if the agent gave it, the status as a number, and backslash escapes for
+backslash, tab, newline and NUL. Lines are bytes, because check output need not be UTF-8. A line
+is recorded when its fdatasync has returned.
 
 The first line names the file, and the file before it with the size at which that one ended, so
 that a reader of the old one knows that it missed nothing. A last line that was torn (by a full
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Position = tuple[str, int]
     """The name of a spool file, and an offset in it."""
 
-    Line = tuple[float, int, str, str, str]
-    """Time in seconds, status, host, check, output."""
+    Line = tuple[float, int, str, str, str, bool]
+    """Time in seconds, status, host, check, output, and whether the agent gave the time."""
 
 START: "Position" = ("", 0)
 FORGET = 9  # in the place of a status: the check is to be forgotten
@@ -42,10 +42,21 @@ _DIGITS = 20
 _ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\0": b"\\0"}
 
 
-def encode(host: bytes, check: bytes, status: int, output: bytes, occurred_at: float) -> bytes:
-    """Return the spool's line for a result."""
+def encode(
+    host: bytes,
+    check: bytes,
+    status: int,
+    output: bytes,
+    occurred_at: float,
+    *,
+    is_dated: bool = False,
+) -> bytes:
+    """Return the spool's line for a result; *is_dated* is whether the agent gave the time.
+
+    A time of the front's own clock orders nothing: that clock may be wrong, and put right.
+    """
     fields = (
-        b"%d" % _microseconds(occurred_at),
+        b"%b%d" % (b"+" if is_dated else b"", _microseconds(occurred_at)),
         b"%d" % status,
         _escape(host[:NAME_LIMIT]),
         _escape(check[:NAME_LIMIT]),
@@ -79,7 +90,7 @@ def decode(line: bytes) -> "Line | None":
     if not 0 <= occurred_at < _LATEST:
         return None
     host, check, output = (_unescape(field).decode("utf-8", "replace") for field in fields[2:])
-    return occurred_at, status, host, check, output
+    return occurred_at, status, host, check, output, line.startswith(b"+")
 
 
 def _unescape(value: bytes) -> bytes:

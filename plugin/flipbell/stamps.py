@@ -31,7 +31,7 @@ class Stamps:
 
     def take(self, ledger: Ledger, lines: Iterable[Line]) -> None:
         """Remember the checks of lines that the ledger has taken, as it knows them now."""
-        for _, _, host, check, _ in lines:
+        for _, _, host, check, *_ in lines:
             known = ledger.check(host, check)
             if known is None:
                 self._statuses.pop((host, check), None)

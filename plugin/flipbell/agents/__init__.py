@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -51,7 +52,8 @@ class Given:
     environ: Mapping[str, str] = field(default_factory=dict)
     read_stdin: Callable[[], bytes] = bytes
     this_host: str = ""
-    now: float = 0.0
+    # The time of a result that the agent gave none for; left out, its CheckResult takes its own.
+    now: float = math.nan
 
     @property
     def time(self) -> float:

@@ -92,7 +92,8 @@ def _as_json(letter: DeadLetter) -> dict[str, object]:
         "occurred_at": transition.occurred_at,
         "host": transition.host,
         "check": transition.check,
-        "status": transition.status.name,
+        "status": transition.word,
+        "state": letter.stage.value,
         "tried_at": letter.last_try,
         "error": letter.error,
     }
@@ -103,8 +104,9 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
     return (
         str(transition.id),
         letter.channel,
+        letter.stage.value,
         clock(transition.occurred_at),
-        transition.status.name,
+        transition.word,
         f"{transition.check} on {transition.host}",
         letter.error,
     )

@@ -119,7 +119,7 @@ def _as_json(
         "host": transition.host,
         "check": transition.check,
         "previous": transition.previous.name if transition.previous else None,
-        "status": transition.status.name,
+        "status": transition.word,
         "output": transition.output,
         "deliveries": [
             {"channel": channel, "state": state, "error": error}
@@ -133,7 +133,7 @@ def _row(transition: Transition, deliveries: list[tuple[str, str, str | None]]) 
     said = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
     return (
         clock(transition.occurred_at),
-        transition.status.name,
+        transition.word,
         f"{transition.check} on {transition.host}",
         before,
         said or "told nobody",

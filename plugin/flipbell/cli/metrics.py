@@ -64,6 +64,11 @@ def _of_channels(seen: Survey, now: float) -> list[Metric]:
         Metric("changes_waiting", "Changes not looked at yet.", each(lambda view: view.waiting)),
         Metric("oldest_waiting_seconds", "For how long the oldest of them has waited.", waited),
         Metric("dead_letters", "Messages that were given up.", each(lambda view: view.dead)),
+        Metric(
+            "perhaps_delivered",
+            "Messages that were given up, though the room may have them.",
+            each(lambda view: view.perhaps),
+        ),
         Metric("channel_paused", "Whether it needs a person.", each(lambda v: v.state.paused)),
         Metric("last_success_timestamp_seconds", "When the room last took a message.", last),
     ]

@@ -98,7 +98,6 @@ def _given(options: argparse.Namespace) -> Given:
         environ=os.environ,
         read_stdin=read_stdin,
         this_host=os.uname().nodename,
-        now=time.time(),
     )
 
 

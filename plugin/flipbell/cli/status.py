@@ -78,7 +78,13 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
             for host, check, status, since in seen.failing
         ],
         "channels": [
-            {**asdict(view.state), "waiting": view.waiting, "dead": view.dead, "fault": view.fault}
+            {
+                **asdict(view.state),
+                "waiting": view.waiting,
+                "dead": view.dead,
+                "perhaps": view.perhaps,
+                "fault": view.fault,
+            }
             for view in seen.channels
         ],
     }
@@ -157,6 +163,8 @@ def _channel(view: look.ChannelView) -> tuple[str, ...]:
         said.append(f"{view.waiting} waiting")
     if view.dead:
         said.append(f"{view.dead} given up")
+    if view.perhaps:
+        said.append(f"{view.perhaps} perhaps delivered")
     if view.state.paused:
         said.append("paused")
     if view.state.last_error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from typing import TYPE_CHECKING
@@ -99,7 +100,7 @@ class _Stream:
         item: object = None
         try:
             item = json_result.parse(line)
-            result = json_result.result(item, time.time(), host=self._host)
+            result = json_result.result(item, math.nan, host=self._host)
         except FormatError as error:
             return _said(item, str(error), key="error")
         if self._memory.knows(result.host, result.check, result.status):
