@@ -112,6 +112,11 @@ def _faults_of(change: Change, is_due: bool) -> Iterator[str]:
             yield "a repeat without its label"
 
 
+def _most_in_a_minute(arrivals: Sequence[float]) -> int:
+    """Return how many requests reached the room within any one minute."""
+    return max((sum(0 <= other - time < 60 for other in arrivals) for time in arrivals), default=0)
+
+
 class Site:
     """One ledger in which one history after another is played, each with checks of its own."""
 
@@ -120,6 +125,8 @@ class Site:
         self._dice = dice
         self._time = 1e9
         self._changes: dict[int, Change] = {}
+        self._arrivals: list[float] = []
+        self._vetoes = _Vetoes(self._changes)
 
     def play(self, number: int) -> list[str]:
         """Play a history; return what broke the promise."""
@@ -134,6 +141,7 @@ class Site:
             color=dict.fromkeys(Status, "red"),
         )
         self._changes.clear()
+        self._arrivals.clear()
         with self.ledger.transaction():
             self.ledger.register(channel.name, self.ledger.last_transition())
             waiting = self._history(number)
@@ -141,12 +149,14 @@ class Site:
                 some = [waiting.pop(0) for _ in range(min(len(waiting), dice.randint(1, 12)))]
                 self._record(some)
                 self._deliver(channel, requests=dice.randint(0, 6), ends=TRY)
-            self._deliver(channel, requests=500, ends=END)
+            self._deliver(channel, requests=1000, ends=END)
             left = self.ledger.channel(channel.name)
             assert left is not None
             assert self.ledger.head(left) is None
             self.ledger._db.execute("DELETE FROM channels WHERE name = ?", (channel.name,))
-        return [
+        most = _most_in_a_minute(self._arrivals)
+        too_many = [f"{most} requests in a minute"] if 0 < channel.per_minute < most else []
+        return too_many + [
             f"{fault}: {change_list}"
             for _, change_list in self._by_check().items()
             for fault in faults(change_list, send)
@@ -181,19 +191,20 @@ class Site:
     def _deliver(self, channel: Channel, requests: int, ends: Sequence[Any]) -> None:
         """Make requests, each of which ends by chance."""
         room: Any = OneRoom(channel)
-        turns = Turns(self.ledger, room, _Vetoes(self._changes))
+        turns = Turns(self.ledger, room, self._vetoes)
         settling = Settling(self.ledger, room, lambda: 0.0)
         for _ in range(requests):
             self._time += self._dice.choice((0.0, 30.0, 70.0, 4000.0))
             jobs = turns.next_jobs((), self._time)
-            if not jobs and len(ends) == len(END):
-                self._time += 4000
-                jobs = turns.next_jobs((), self._time)
-            if not jobs:
-                continue
-            self._end(settling, jobs[0], self._dice.choice(ends))
+            if jobs:
+                self._end(settling, jobs[0], self._dice.choice(ends))
+            elif not turns.undelivered():
+                return
 
     def _end(self, settling: Settling, job: Job, end: Verdict | str) -> None:
+        begin = self._time
+        self._time += self._dice.choice((0.0, 0.1, 5.0, 20.0))
+        self._arrivals.append(self._dice.uniform(begin, self._time))
         if job.notification is not None:
             is_repeat = "(repeat" in job.notification.message
             numbers = self._told_by(job)
@@ -286,6 +297,11 @@ def _blind_to_vetoes(queue: Any, channel: Channel, told: Any, _: Any = None) -> 
     return digests.wanted(queue, channel, told)
 
 
+def _counted_when_begun(self: Ledger, channel: str, _: float) -> None:
+    """Count a request when it begins, though it reaches the room later."""
+    self._db.execute("UPDATE requests SET channel = NULL WHERE channel = ?", (channel,))
+
+
 def _sticky(transition: Transition, told: Status | None, *, delivered: bool) -> Status | None:
     """Keep what was told over an OK that was not sent."""
     if transition.ends_incident and not delivered:
@@ -297,6 +313,10 @@ ORIGINAL = routing.told_after
 MUTANTS: dict[str, tuple[str, Callable[..., Any]]] = {
     "a fold that does not see what is unwanted": ("flipbell.turns.wanted", _blind_to_unwanted),
     "a fold that is not vetoed": ("flipbell.turns.wanted", _blind_to_vetoes),
+    "a limit that counts beginnings": (
+        "flipbell.ledger.Ledger.end_request",
+        _counted_when_begun,
+    ),
     "an unsent OK that ends nothing": ("flipbell.routing.told_after", _sticky),
 }
 

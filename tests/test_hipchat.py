@@ -9,6 +9,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -324,6 +325,37 @@ def test_how_long_the_server_wants_to_be_left_alone(
     headers: dict[str, str], seconds: float
 ) -> None:
     assert retry_after(headers, 1000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"X-FloodControl-Reset": "1030"}, 30),
+        ({"X-Ratelimit-Reset": "1200", "X-FloodControl-Reset": "1030"}, 200),
+        ({"X-FloodControl-Reset": "1030", "X-FloodControl-Remaining": "3"}, 30),
+        (
+            {
+                "X-Ratelimit-Reset": "1200",
+                "X-Ratelimit-Remaining": "480",
+                "X-FloodControl-Reset": "1030",
+                "X-FloodControl-Remaining": "0",
+            },
+            30,
+        ),
+        ({"X-FloodControl-Reset": "900"}, 0),
+        ({}, 0),
+    ],
+)
+def test_a_429_means_that_the_limit_is_used_up(
+    hipchat_room: HipChatRoom, headers: dict[str, str], seconds: float
+) -> None:
+    assert retry_after(headers, 1000.0, is_refused=True) == seconds
+    reset = {"X-FloodControl-Reset": str(int(time.time()) + 100)}
+    hipchat_room.otherwise = Answer(429, headers=reset)
+
+    assert 90 < _sender(hipchat_room.url).send(NOTE).retry_after <= 100
+    hipchat_room.otherwise = Answer(204, headers=reset)
+    assert _sender(hipchat_room.url).send(NOTE).retry_after == 0
 
 
 @pytest.mark.parametrize(

@@ -100,15 +100,15 @@ def _pass_time(
 
 def _heard(room: HipChatRoom) -> dict[int, int]:
     """Return how often each change was heard; all but one of the copies have to say so."""
-    copies: dict[int, int] = collections.Counter()
-    first: dict[int, int] = collections.Counter()
+    copies: collections.Counter[int] = collections.Counter()
+    first: collections.Counter[int] = collections.Counter()
     for heard in room.heard:
         text = str(heard.body["message"])
         numbers = [int(digits) for digits in re.findall(r"\bn(\d+)\.", text)]
         copies.update(numbers)
         first.update([] if text.startswith(message.REPEAT) else numbers)
     assert set(first.values()) <= {1}
-    return copies
+    return dict(copies)
 
 
 FAILURES = {"500": Answer(500), "502": Answer(502), "504": Answer(504), "silence": Answer(500)}
@@ -170,7 +170,7 @@ def test_a_room_that_accepts_and_fails_for_ever_hears_a_message_once(
 
     _pass_time(site, clock, 0.9 * HOUR)
 
-    assert dict(_heard(room)) == {0: 1}
+    assert _heard(room) == {0: 1}
     (channel,) = survey(str(site.state), str(site.config)).channels
     assert (channel.waiting, channel.dead, channel.perhaps) == (0, 0, 1)
 
@@ -219,7 +219,7 @@ def test_what_is_perhaps_delivered_stays_in_sight_and_can_be_resent(
     _record(site, range(1))
     _pass_time(site, clock, 5.0)
 
-    assert dict(_heard(room)) == {0: 3}
+    assert _heard(room) == {0: 3}
     status, listed = site.flipbell("status"), site.flipbell("dead", "list")
     assert (status.returncode, listed.returncode) == (1, 1)
     assert b"1 perhaps delivered" in status.stdout

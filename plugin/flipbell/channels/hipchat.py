@@ -31,9 +31,11 @@ _ROOM_LIMIT = 100
 _ERROR_LIMIT = 65536  # bytes read of an answer
 _IDLE_LIMIT = 4.0  # seconds; an older connection may have been closed just as a request starts
 
-_DELIVERED = 204
-_ASKED = 202
-_BUSY = (429, 503)
+_DELIVERED = (204,)
+# To a request that is only a trial; a server that knows no trials carries it out.
+_ASKED = (202, 204)
+_TOO_MANY = 429
+_BUSY = (_TOO_MANY, 503)
 _UNKNOWN = (500, 502, 504)
 _REFUSED = (400, 413, 422)
 _ADVICE = {
@@ -184,7 +186,9 @@ class HipChatSender:
         """Post with `auth_test=true`, which the server checks and does not carry out."""
         return self._post({"message": "auth test"}, {"auth_test": "true"}, _ASKED)
 
-    def _post(self, body: Mapping[str, Any], query: dict[str, str], success: int) -> Outcome:
+    def _post(
+        self, body: Mapping[str, Any], query: dict[str, str], success: tuple[int, ...]
+    ) -> Outcome:
         import requests
 
         try:
@@ -199,7 +203,7 @@ class HipChatSender:
                 stream=True,  # an answer without end is read no further than we look
             ) as answer:
                 content = b""
-                if answer.status_code != success:
+                if answer.status_code not in success:
                     content = answer.raw.read(_ERROR_LIMIT, decode_content=True) or b""
         except TokenError as error:
             return Outcome(Verdict.PAUSE, str(error))
@@ -233,14 +237,19 @@ class HipChatSender:
 
 
 def judge(
-    status: int, headers: Mapping[str, str], content: bytes, now: float, success: int = _DELIVERED
+    status: int,
+    headers: Mapping[str, str],
+    content: bytes,
+    now: float,
+    success: tuple[int, ...] = _DELIVERED,
 ) -> Outcome:
-    """Say what an answer means."""
-    if status == success:
+    """Return what an answer means; *success* are the statuses of the one that is hoped for."""
+    if status in success:
         return Outcome(Verdict.DELIVERED, retry_after=retry_after(headers, now))
     reason = f"HTTP {status}{_said(content)}"
     if status in _BUSY:
-        return Outcome(Verdict.RETRY, reason, retry_after(headers, now))
+        wait = retry_after(headers, now, is_refused=status == _TOO_MANY)
+        return Outcome(Verdict.RETRY, reason, wait)
     if status in _UNKNOWN:
         return Outcome(Verdict.UNKNOWN, reason, retry_after(headers, now))
     if status in _REFUSED:
@@ -250,7 +259,7 @@ def judge(
     elif 300 <= status < 400:  # noqa: PLR2004  the redirects
         reason = f"{reason}: redirects are not followed; check `url`"
     elif status < 300:  # noqa: PLR2004  looks like success, but HipChat answers 204
-        reason = f"{reason}: not HipChat's answer ({success}); check `url`"
+        reason = f"{reason}: not HipChat's answer ({success[0]}); check `url`"
     return Outcome(Verdict.PAUSE, reason)
 
 
@@ -264,18 +273,21 @@ def _said(content: bytes) -> str:
     return f" ({said[:200]})" if said else ""
 
 
-def retry_after(headers: Mapping[str, str], now: float) -> float:
+def retry_after(headers: Mapping[str, str], now: float, *, is_refused: bool = False) -> float:
     """Return how many seconds the server wants to be left alone: Retry-After, or a used-up limit.
 
     HipChat's own limits are in X-FloodControl-* (30 a minute and room) and X-Ratelimit-* (500 in
-    five minutes); their Reset is a time in seconds since the epoch.
+    five minutes); their Reset is a time in seconds since the epoch. A request that *is refused*
+    for a limit has used it up, whether the answer says so or not.
     """
-    waits = [_number(headers.get("Retry-After", ""))]
-    waits += [
-        _number(headers.get(f"{family}-Reset", "")) - now
+    resets = [
+        (headers.get(f"{family}-Remaining", "").strip(), headers.get(f"{family}-Reset", ""))
         for family in ("X-FloodControl", "X-Ratelimit")
-        if headers.get(f"{family}-Remaining", "").strip() == "0"
     ]
+    used_up = [reset for remaining, reset in resets if remaining == "0"]
+    if is_refused and not used_up:
+        used_up = [reset for _, reset in resets]
+    waits = [_number(headers.get("Retry-After", "")), *(_number(reset) - now for reset in used_up)]
     return max(0.0, *waits)
 
 
