@@ -34,6 +34,7 @@ LAYERS = [
     {"ledger"},
     {"config", "binding"},
     {"rooms"},
+    {"settling"},
     {"turns", "reset"},
     {"courier", "look", "run", "explain"},
     {"plugin"},
@@ -50,7 +51,9 @@ LAYERS = [
 ]
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
 FRONTS = {"run", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
-BEHIND_THE_SPOOL = {"_database", "outbox", "ledger", "config", "rooms", "routing", "turns"}
+BEHIND_THE_SPOOL = {
+    *("_database", "outbox", "ledger", "config", "rooms", "routing", "settling", "turns"),
+}
 BEHIND_THE_SPOOL |= {"courier", "channels.hipchat"}
 
 

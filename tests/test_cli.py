@@ -16,6 +16,7 @@ import pytest
 
 import flipbell
 from conftest import AS_MODULE, FLIPBELL, Process, as_nobody
+from flipbell import message
 from flipbell.cli.tables import table
 from hipchat_room import Answer
 
@@ -371,7 +372,7 @@ def test_dead_letters_are_listed_and_sent_once_more(site: Site, hipchat_room: Hi
     site.deliver()
 
     (heard,) = hipchat_room.heard
-    assert str(heard.body["message"]).startswith("(late: it was given up, and is sent once more) ")
+    assert str(heard.body["message"]).startswith(message.LATE_LETTER)
     assert site.status()["channels"][0]["dead"] == 1
     site.run("load", 0)  # what is sent once more moves nothing
     assert site.flipbell("dead", "retry", "--all").stderr.startswith(b"one message will be sent")

@@ -42,6 +42,7 @@ for home in /opt /var/lib /usr/local/bin; do
     clean=$SCRATCH$home
     mkdir -p "$clean"
     for entry in "$home"/*; do
+        case ${entry##*/} in flipbell*) continue ;; esac
         if [ -d "$entry" ]; then
             mkdir "$clean/${entry##*/}"
             mount --bind "$entry" "$clean/${entry##*/}"

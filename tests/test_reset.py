@@ -56,7 +56,7 @@ def test_each_room_is_told_once_and_nothing_recorded_is_lost(
         first, notice, *rest = [str(heard.body["message"]) for heard in room.heard]
         assert first.startswith("<b>CRITICAL</b>: disk")
         assert "flipbell on " in notice
-        assert "The state was reset" in notice
+        assert "has been reset" in notice
         assert [message.partition(" on ")[0] for message in rest] == [
             f"{REPEAT}<b>CRITICAL</b>: disk",
             f"{REPEAT}<b>CRITICAL</b>: load",  # was it told before? nobody knows
