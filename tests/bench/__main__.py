@@ -17,6 +17,7 @@ from pathlib import Path
 
 import inside
 import outside
+import queues
 from measure import Table
 from scratch import CHECK, Scratch, surroundings
 
@@ -28,6 +29,8 @@ PARTS = {
     "hooks": inside.hooks,
     "configuration": inside.configuration,
     "stream": inside.stream,
+    "requests": queues.requests,
+    "flush": queues.flush,
 }
 
 
