@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
+from conftest import until
 from flipbell.room import patience
 from flipbell.room.app import App
 from flipbell.room.keys import Keys
@@ -44,13 +45,18 @@ DRIPS = {
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
+def server() -> Iterator[RoomServer]:
     store, keys = Store(), Keys()
     keys.give(store.room("ops"), TOKEN)
-    server = RoomServer(App(store, keys, Limits(is_off=True)), store, ("127.0.0.1", 0))
-    server.start()
-    yield server.url
-    server.stop()
+    opened = RoomServer(App(store, keys, Limits(is_off=True)), store, ("127.0.0.1", 0))
+    opened.start()
+    yield opened
+    opened.stop()
+
+
+@pytest.fixture
+def url(server: RoomServer) -> str:
+    return server.url
 
 
 class Dripping:
@@ -112,6 +118,31 @@ def test_a_slow_request_ends_with_408(url: str, kind: str, monkeypatch: pytest.M
 
     # What arrives after the end resets the connection, perhaps before its answer is read.
     assert answer in (b"HTTP/1.1 408 Request Timeout\r\n", b"")
+
+
+def test_a_client_that_sends_nothing_has_no_thread(server: RoomServer) -> None:
+    threads = server._server.requests
+    until(lambda: threads.idle == threads.min)
+
+    with Dripping(server.url, "nothing", 100):
+        answer = requests.get(f"{server.url}/api/rooms", timeout=20)
+        # They were accepted before that request was.
+        until(lambda: threads.idle == threads.min, timeout=5)
+
+    assert answer.status_code == 200
+
+
+def test_the_size_of_a_chunk_is_not_read_without_end(url: str) -> None:
+    parts = urlsplit(url)
+    sent = 0
+    with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20) as raw:
+        raw.sendall(f"{JSON}Transfer-Encoding: chunked\r\n\r\n".encode())
+        with contextlib.suppress(OSError):
+            for _ in range(100):
+                raw.sendall(b"1" * (1 << 19))
+                sent += 1 << 19
+
+    assert sent < 40 << 20
 
 
 def test_a_tls_handshake_that_never_ends_keeps_no_other_waiting(

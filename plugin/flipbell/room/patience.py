@@ -143,7 +143,7 @@ class Request(HTTPRequest):
         source: Any = KnownLengthRFile(self.conn.rfile, length)
         if self.chunked_read:
             # ChunkedRFile has no limit for the line that gives a chunk's size.
-            source = ChunkedRFile(SizeCheckWrapper(self.conn.rfile, 2 * most), most)
+            source = ChunkedRFile(SizeCheckWrapper(self.conn.rfile, most), most)
         try:
             body: bytes = source.read(self.server.kept_body_size)
             while source.read(_PIECE):
