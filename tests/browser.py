@@ -23,7 +23,8 @@ FLAGS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--hide-scrollbars", "--lang=en-GB"),
 )
-# Runs in each page before the page's own: notes scripts of messages, sounds and refused loads.
+# Runs in each page before the page's own: notes scripts of messages, sounds, streams
+# and refused loads.
 WITNESS = """
 window.pwned = [];
 window.violations = [];
@@ -31,6 +32,10 @@ window.tones = 0;
 for (const name of ["alert", "confirm", "prompt"]) window[name] = () => window.pwned.push(name);
 addEventListener("securitypolicyviolation", (event) =>
   window.violations.push(`${event.effectiveDirective} ${event.blockedURI} ${event.sample}`));
+window.streams = [];
+window.EventSource = class extends EventSource {
+  constructor(...values) { super(...values); window.streams.push(this); }
+};
 const make = AudioContext.prototype.createOscillator;
 AudioContext.prototype.createOscillator = function () {
   window.tones += 1;

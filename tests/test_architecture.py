@@ -40,7 +40,7 @@ LAYERS = [
     {"plugin"},
     {"agents.agent_check"},
     {"room"},
-    {"room.refusal", "room.reading", "room.sanitise"},
+    {"room.refusal", "room.sanitise", "room.patience"},
     {"room.contract", "room.limits", "room.store"},
     {"room.keys"},
     {"room.api", "room.watch", "room.opening"},

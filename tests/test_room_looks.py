@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 SERIOUS = {"serious", "critical"}
 SHOTS = ("docs/room-light.png", "docs/room-dark.png")
-LARGEST = 80_000  # bytes of a picture in the README
+SHOT = (1000, 500)
+LARGEST = 100_000  # bytes of a picture in the README
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +38,21 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRoom]:
         yield room
 
 
-def _show(browser: Browser, story: OpenRoom, scheme: str, width: int) -> None:
+def _show(browser: Browser, story: OpenRoom, scheme: str, width: int, height: int) -> None:
     browser.scheme(scheme)
-    browser.size(width, 680)
+    browser.size(width, height)
     browser.open(f"{story.url}/#room-1")
     browser.until(lambda: len(browser.texts()) == 7)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1000, 390])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844), (844, 390)])
 def test_axe_finds_nothing_serious(
-    story: OpenRoom, browser: Browser, scheme: str, width: int
+    story: OpenRoom, browser: Browser, scheme: str, width: int, height: int
 ) -> None:
-    _show(browser, story, scheme, width)
+    _show(browser, story, scheme, width, height)
+    browser.all("article .permalink")[-1].click()
+    browser.until(lambda: browser.all(".linked"))
     story.take(room="web team", message="<b>CRITICAL</b>: cert on www", color="red", notify=True)
     browser.until(lambda: browser.all(".badge.rings"))
     spec = importlib.util.find_spec("axe_core_python")
@@ -71,6 +74,32 @@ def test_axe_finds_nothing_serious(
     assert [rule["id"] for rule in result["incomplete"] if rule.get("error")] == []
     assert "color-contrast" in {rule["id"] for rule in result["passes"]}
     assert browser.js("return document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "least"), [(1280, 800, 12), (390, 844, 7), (844, 390, 6)]
+)
+def test_a_screen_holds_many_messages(
+    browser: Browser, tmp_path: Path, width: int, height: int, least: int
+) -> None:
+    with OpenRoom(tmp_path, "--memory", "--no-limits") as room:
+        for _ in range(3):
+            _tell_a_story(room)
+        browser.size(width, height)
+        browser.open(f"{room.url}/#room-1")
+        browser.until(lambda: len(browser.texts()) == 21)
+
+        shown = browser.js(
+            "const view = document.getElementById('feed').getBoundingClientRect();"
+            "return [...document.querySelectorAll('article')].filter((article) => {"
+            "  const place = article.getBoundingClientRect();"
+            "  return place.top >= view.top && place.bottom <= view.bottom;"
+            "}).length"
+        )
+
+        assert shown >= least
+        assert browser.js("return document.documentElement.scrollWidth") == width
+        assert browser.js("return document.documentElement.scrollHeight") == height
 
 
 def _tell_a_story(room: OpenRoom) -> None:
@@ -111,11 +140,11 @@ def test_the_readmes_pictures(
     story: OpenRoom, browser: Browser, pytestconfig: pytest.Config, name: str
 ) -> None:
     """Takes them anew, and with --screenshots puts them where the README shows them."""
-    _show(browser, story, "dark" if "dark" in name else "light", 1000)
+    _show(browser, story, "dark" if "dark" in name else "light", *SHOT)
 
     picture = browser.driver.get_screenshot_as_png()
 
-    assert struct.unpack(">II", picture[16:24]) == (1000, 680)
+    assert struct.unpack(">II", picture[16:24]) == SHOT
     ground = browser.js("return getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", ground))) < 200) is ("dark" in name)
     if pytestconfig.getoption("--screenshots"):

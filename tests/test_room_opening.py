@@ -56,14 +56,23 @@ def test_a_first_room_makes_its_token_and_says_how_to_use_it(tmp_path: Path, sit
     assert str(state) in lines[5]
 
 
-def test_beyond_this_machine_it_says_what_it_exposes(tmp_path: Path) -> None:
-    with OpenRoom(tmp_path, "--memory", "--host=0.0.0.0") as room:
+@pytest.mark.parametrize(
+    ("host", "shown"), [("0.0.0.0", "http://127.0.0.1:"), ("::", "http://[::1]:")]
+)
+def test_beyond_this_machine_it_says_what_it_exposes(tmp_path: Path, host: str, shown: str) -> None:
+    with OpenRoom(tmp_path, "--memory", f"--host={host}") as room:
         assert room._process is not None
         assert room._process.stdout is not None
-        lines = [room._process.stdout.readline().decode() for _ in range(6)]
+        lines = [room._process.stdout.readline().decode() for _ in range(7)]
+        room.take(message="taken at the URL that it has printed")
 
-    assert lines[4] == "EVERYBODY who reaches 0.0.0.0 can read it on the page.\n"
-    assert lines[5] == "Without --cert, tokens and messages can be read on their way.\n"
+    assert room.url.startswith(shown)
+    assert lines[0] == (
+        "It listens on all addresses: elsewhere, use this machine's name in that URL.\n"
+    )
+    assert lines[5] == "ANYONE who can reach this machine can read it on the page.\n"
+    assert lines[6] == "Without --cert, tokens and messages can be read on their way.\n"
+    assert f"/{host}:" not in f"{room.url} {lines}"
 
 
 def test_one_state_has_one_room(room: OpenRoom) -> None:

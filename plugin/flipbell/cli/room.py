@@ -171,6 +171,8 @@ def _tell(options: argparse.Namespace, place: Place, server: RoomServer) -> None
     from flipbell.room.app import is_loopback
 
     print(f"The room is open at {server.url}/")
+    if server.is_everywhere:
+        print("It listens on all addresses: elsewhere, use this machine's name in that URL.")
     for room, file in place.tokens.items():
         print(f"  room {room.id}, {escaped(room.name)}: its token is in {escaped(file)}")
         told = f"--url {server.url} --room {room.id} --token-from {shlex.quote(file)}"
@@ -178,7 +180,8 @@ def _tell(options: argparse.Namespace, place: Place, server: RoomServer) -> None
     if is_loopback(options.host):
         print("Every user of this machine can read it on the page, and nobody from elsewhere.")
     else:
-        print(f"EVERYBODY who reaches {options.host} can read it on the page.")
+        reached = "this machine" if server.is_everywhere else options.host
+        print(f"ANYONE who can reach {reached} can read it on the page.")
         if not options.cert:
             print("Without --cert, tokens and messages can be read on their way.")
     print("To write, a client needs the room's token.")

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 
 from werkzeug import Response
 
-from flipbell.room import contract, reading, sanitise
+from flipbell.room import contract
 from flipbell.room.refusal import RefusalError
 
 if TYPE_CHECKING:
@@ -71,11 +71,8 @@ class Api:
         if body["color"] == "random":
             body["color"] = secrets.choice(contract.COLORS[:-1])
         sender = " - ".join(filter(None, [self._label, body["from"]]))
-        text = body["message"]
-        plain = sanitise.text(text) if body["message_format"] == "html" else text
-        point = reading.read(plain, body["color"], sender)
         try:
-            self._store.add(room.id, body, sender=sender, at=self._clock(), reading=point)
+            self._store.add(room.id, body, sender=sender, at=self._clock())
         except sqlite3.Error as error:
             message = f"The message could not be kept: {error}"
             raise RefusalError(503, message, headers={"Retry-After": "5"}) from None

@@ -29,8 +29,8 @@ _FILES = {
     "/": ("index.html", "text/html"),
     "/room.css": ("room.css", "text/css"),
     "/room.js": ("room.js", "text/javascript"),
+    "/feed.js": ("feed.js", "text/javascript"),
     "/message.js": ("message.js", "text/javascript"),
-    "/timeline.js": ("timeline.js", "text/javascript"),
     "/ring.js": ("ring.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -94,7 +94,10 @@ class App:
 
     def _is_for_us(self, host: str) -> bool:
         """Return whether a page under a foreign name, which leads here, has not sent this."""
-        name = urlsplit(f"//{host}").hostname or ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
         return name in self._names or is_loopback(name)
 
     def _file(self, request: Request) -> Response:

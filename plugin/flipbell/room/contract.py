@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULTS = {"color": "yellow", "notify": False, "message_format": "html", "from": ""}
 COLORS = ("yellow", "green", "red", "purple", "gray", "random")
 BODY_LIMIT = 1 << 20  # bytes; the longest valid notification is far below
+_DEEPEST = 50  # levels of arrays and objects in a body
 _METHODS = {
     "": ("GET",),
     "notification": ("POST",),
@@ -167,14 +168,19 @@ def _no_number(word: str) -> float:
     raise json.JSONDecodeError(f"{word} is no JSON", word, 0)
 
 
-def _whole(value: Any) -> Any:  # noqa: ANN401  any JSON
-    """Return a value without half characters, which JSON can say and no file can hold."""
+def _whole(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  any JSON
+    """Return a value without half characters, which JSON can hold and no file can.
+
+    Raises RefusalError if it is nested so deeply that it could be kept but not be read again.
+    """
+    if depth > _DEEPEST:
+        raise RefusalError(400, f"The request body is nested more than {_DEEPEST} levels deep")
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_whole(inner) for inner in value]
+        return [_whole(inner, depth + 1) for inner in value]
     if isinstance(value, dict):
-        return {_whole(name): _whole(inner) for name, inner in value.items()}
+        return {_whole(name): _whole(inner, depth + 1) for name, inner in value.items()}
     return value
 
 

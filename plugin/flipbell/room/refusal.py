@@ -6,6 +6,7 @@ for a field also its name, the rule that it breaks, and its value.
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,8 @@ def shown(value: object) -> object:
     """Return a value that is short enough to be given back."""
     if isinstance(value, str) and len(value) > _SHOWN:
         return value[:_SHOWN] + _MORE
+    if isinstance(value, float) and not math.isfinite(value):
+        return quoted(value)
     return value if isinstance(value, (str, int, float, bool, type(None))) else quoted(value)
 
 

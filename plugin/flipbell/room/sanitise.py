@@ -48,7 +48,7 @@ def card(html: str) -> str:
 
 
 def text(html: str) -> str:
-    """Return HTML as plain text, its line breaks kept: for a timeline and for those who listen."""
+    """Return HTML as plain text, its line breaks kept: for screen readers and a terminal."""
     import html as entities
 
     broken = re.sub(r"<(?:br|/p|/li|/tr)\b[^>]{0,200}>", "\n", html, flags=re.IGNORECASE)

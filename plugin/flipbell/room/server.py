@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import threading
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from cheroot import wsgi
-
+from flipbell.room.contract import BODY_LIMIT
+from flipbell.room.patience import PatientServer, TlsAdapter
 from flipbell.room.watch import STREAMS
 
 if TYPE_CHECKING:
     from flipbell.room.app import App
     from flipbell.room.store import Store
 
-_WORKERS = 32  # beside those that are busy with a stream
-_BACKLOG = 128
-_PATIENCE = 10  # seconds for a client to send or take something
-_LOOK = 0.1  # seconds until it notices that it is to end
-_LAST_WORDS = 3  # seconds for what is under way, when the room closes
-_LONGEST_BODY = 8 << 20  # bytes; longer ones are not read to be judged
-_LONGEST_HEAD = 64 << 10
+_WORKERS = 32  # threads, beside those that are busy with a stream
 
 
 class RoomServer:
@@ -34,32 +29,32 @@ class RoomServer:
     ) -> None:
         """Listen at *address*. Raises OSError where that cannot be."""
         self._store = store
-        self._server = wsgi.Server(
+        self._server = PatientServer(
             address,
             app,
-            numthreads=_WORKERS + STREAMS,
-            server_name="flipbell-room",
-            request_queue_size=_BACKLOG,
-            timeout=_PATIENCE,
-            shutdown_timeout=_LAST_WORDS,
+            kept_body_size=BODY_LIMIT + 1,
+            name="flipbell-room",
+            threads=_WORKERS + STREAMS,
         )
-        self._server.expiration_interval = _LOOK
-        self._server.max_request_body_size = _LONGEST_BODY
-        self._server.max_request_header_size = _LONGEST_HEAD
         if tls is not None:
-            from cheroot.ssl.builtin import BuiltinSSLAdapter
-
-            self._server.ssl_adapter = BuiltinSSLAdapter(*tls)
+            self._server.ssl_adapter = TlsAdapter(*tls)
         self._is_tls = tls is not None
         self._server.prepare()
         self._thread: threading.Thread | None = None
 
     @property
     def url(self) -> str:
-        """Where the room is."""
+        """A URL of the room that works on this machine."""
         host, port = self._server.bind_addr[:2]
+        if self.is_everywhere:
+            host = "::1" if ":" in host else "127.0.0.1"
         shown = f"[{host}]" if ":" in host else host
         return f"{'https' if self._is_tls else 'http'}://{shown}:{port}"
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it listens on all addresses of this machine, as with 0.0.0.0 or ::."""
+        return ip_address(self._server.bind_addr[0].partition("%")[0]).is_unspecified
 
     def start(self) -> None:
         """Answer in the background."""

@@ -19,10 +19,8 @@ from flipbell._database import transaction
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from flipbell.room.reading import Reading
-
 _APPLICATION = 0x666C6972  # "flir"
-VERSION = 1
+VERSION = 2
 _BUSY_SECONDS = 1.0  # for another program, as one that makes a backup
 _SCRIPT = """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -33,15 +31,12 @@ CREATE TABLE messages (
     room INTEGER NOT NULL REFERENCES rooms, at REAL NOT NULL,
     sender TEXT NOT NULL, color TEXT NOT NULL, notify INTEGER NOT NULL,
     format TEXT NOT NULL, message TEXT NOT NULL,
-    card TEXT, attach_to TEXT,
-    subject TEXT, status TEXT               -- what the timeline shows
+    card TEXT, attach_to TEXT
 );
 CREATE INDEX messages_by_room ON messages (room, id);
 CREATE INDEX messages_by_time ON messages (at);
 """
-_WRITTEN = (
-    "uuid, room, at, sender, color, notify, format, message, card, attach_to, subject, status"
-)
+_WRITTEN = "uuid, room, at, sender, color, notify, format, message, card, attach_to"
 _COLUMNS = f"id, {_WRITTEN}"
 
 
@@ -72,8 +67,6 @@ class Message:
     message: str
     card: Mapping[str, Any] | None
     attach_to: str | None
-    subject: str | None
-    status: str | None
 
 
 class Store:
@@ -107,12 +100,17 @@ class Store:
         if version == VERSION:
             return
         with transaction(self._db):
-            for statement in _SCRIPT.split(";\n"):
-                self._db.execute(statement)
-            # Tells one store from another, so that a page knows when all has changed.
-            self._db.execute("INSERT INTO setting VALUES ('name', ?)", [secrets.token_hex(6)])
-            self._db.execute(f"PRAGMA application_id={_APPLICATION}")
+            # Version 1 has two more columns, of statuses guessed from texts: they are left unused.
+            if version == 0:
+                self._create()
             self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _create(self) -> None:
+        for statement in _SCRIPT.split(";\n"):
+            self._db.execute(statement)
+        # Tells one store from another, so that a page knows when all has changed.
+        self._db.execute("INSERT INTO setting VALUES ('name', ?)", [secrets.token_hex(6)])
+        self._db.execute(f"PRAGMA application_id={_APPLICATION}")
 
     def close(self) -> None:
         """Close the file; whoever waits for messages gets none."""
@@ -149,9 +147,7 @@ class Store:
         """Return all rooms, the oldest first."""
         return [RoomRecord(*row) for row in self._all("SELECT id, name FROM rooms ORDER BY id")]
 
-    def add(
-        self, room: int, body: Mapping[str, Any], *, sender: str, at: float, reading: Reading | None
-    ) -> int:
+    def add(self, room: int, body: Mapping[str, Any], *, sender: str, at: float) -> int:
         """Keep a message; it is on disk when this returns its number."""
         card = body.get("card")
         values = [
@@ -159,7 +155,6 @@ class Store:
             *(bool(body["notify"]), body["message_format"], body["message"]),
             json.dumps(card) if card else None,
             body.get("attach_to") or None,
-            *((reading.subject, reading.status) if reading else (None, None)),
         ]
         places = ", ".join("?" * len(values))
         with self._lock, transaction(self._db):
@@ -192,6 +187,15 @@ class Store:
         )
         return [_message(row) for row in reversed(rows)]
 
+    def following(self, room: int, number: int, most: int) -> list[Message]:
+        """Return a room's first messages after a number, the oldest first."""
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM messages WHERE room = ? AND id > ? "  # noqa: S608  ours
+            "ORDER BY id LIMIT ?",
+            [room, number, most],
+        )
+        return [_message(row) for row in rows]
+
     def until(self, room: int, at: float, skipped: int, most: int) -> list[Message]:
         """Return a room's messages up to a time, the newest first, after so many are skipped."""
         rows = self._all(
@@ -205,15 +209,6 @@ class Store:
         """Return a message's number by its HipChat id."""
         row = self._one("SELECT id FROM messages WHERE uuid = ?", [uuid_of_message])
         return int(row[0]) if row else None
-
-    def points(self, room: int, most: int) -> list[tuple[int, float, str, str]]:
-        """Return a room's last points, the oldest first: number, time, subject, status."""
-        rows = self._all(
-            "SELECT id, at, subject, status FROM messages "
-            "WHERE room = ? AND subject IS NOT NULL ORDER BY id DESC LIMIT ?",
-            [room, most],
-        )
-        return list(reversed(rows))
 
     def forget(self, before: float) -> int:
         """Forget what is older than a time; return how many messages it was."""

@@ -1,4 +1,4 @@
-"""What the page asks for: rooms, messages, a timeline, and a stream of what comes; to read only."""
+"""What the page asks for: rooms, messages, and a stream of new ones; to read only."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from werkzeug import Response
-from werkzeug.exceptions import MethodNotAllowed, NotFound, ServiceUnavailable
+from werkzeug.exceptions import BadRequest, MethodNotAllowed, NotFound, ServiceUnavailable
 from werkzeug.routing import Map, Rule
 
 from flipbell.room import sanitise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from werkzeug import Request
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from flipbell.room.store import Message, Store
 
 PAGE = 50  # messages that a page asks for at a time
+_HALF = PAGE // 2
 STREAMS = 64  # pages that may watch at once
-_POINTS = 400  # of a timeline
 _BATCH = 100  # messages read at a time for a stream
 _MISSED = 500  # messages that a page is told one by one after a break
 _QUIET = 15.0  # seconds after which a stream says that it is still there
@@ -32,7 +32,6 @@ ROUTES = Map(
     [
         Rule("/api/rooms", endpoint="rooms"),
         Rule("/api/rooms/<int:room>/messages", endpoint="messages"),
-        Rule("/api/rooms/<int:room>/timeline", endpoint="timeline"),
         Rule("/events", endpoint="events"),
     ]
 )
@@ -55,23 +54,36 @@ class Watch:
         room = int(values["room"])
         if all(known.id != room for known in self._keys.rooms):
             raise NotFound
-        if endpoint == "messages":
-            return _json(self._messages(room, request))
-        return _json({"points": self._store.points(room, _POINTS)})
+        return _json(self._messages(room, request))
 
     def _rooms(self) -> dict[str, Any]:
         newest = self._store.newest  # before what is read below, so that nothing is missed
-        rooms = []
-        for room in self._keys.rooms:
-            last = self._store.before(room.id, None, 1)
-            rooms.append({"id": room.id, "name": room.name, "last": [*map(shown, last)]})
+        rooms = [{"id": room.id, "name": room.name} for room in self._keys.rooms]
         return {"store": self._store.name, "newest": newest, "rooms": rooms}
 
     def _messages(self, room: int, request: Request) -> dict[str, Any]:
-        before = request.args.get("before", type=int)
-        found = self._store.before(room, before, PAGE + 1)
-        page = found[-PAGE:]
-        return {"messages": [*map(shown, page)], "more": len(found) > PAGE}
+        query = request.args
+        if "around" in query:
+            number = self._number_of(room, query["around"])
+            older = self._store.before(room, number + 1, _HALF + 1)
+            newer = self._store.following(room, number, _HALF + 1)
+            page = [*older[-_HALF:], *newer[:_HALF]]
+            return _piece(page, has_older=len(older) > _HALF, has_newer=len(newer) > _HALF)
+        if "after" in query:
+            newer = self._store.following(room, _number(query["after"]), PAGE + 1)
+            return _piece(newer[:PAGE], has_older=True, has_newer=len(newer) > PAGE)
+        before = _number(query["before"]) if "before" in query else None
+        older = self._store.before(room, before, PAGE + 1)
+        return _piece(older[-PAGE:], has_older=len(older) > PAGE, has_newer=before is not None)
+
+    def _number_of(self, room: int, uuid: str) -> int:
+        """Return the number of a room's message. Raises NotFound."""
+        number = self._store.number_of(uuid)
+        if number is not None:
+            last = self._store.before(room, number + 1, 1)
+            if last and last[0].uuid == uuid:
+                return number
+        raise NotFound
 
     def _events(self, request: Request) -> Response:
         if request.method != "GET":  # or a place would be taken for what nobody reads
@@ -122,6 +134,18 @@ class _Stream:
             places.release()
 
 
+def _number(text: str) -> int:
+    """Return the number of a message in a query. Raises BadRequest."""
+    if not re.fullmatch(r"[0-9]{1,18}", text):
+        raise BadRequest("before and after take the number of a message")
+    return int(text)
+
+
+def _piece(messages: Sequence[Message], *, has_older: bool, has_newer: bool) -> dict[str, Any]:
+    """Return a piece of a room's messages, and whether there are more at either end."""
+    return {"messages": [*map(shown, messages)], "older": has_older, "newer": has_newer}
+
+
 def _event(kind: str, number: str, content: Mapping[str, Any]) -> bytes:
     return f"event: {kind}\nid: {number}\ndata: {json.dumps(content)}\n\n".encode()
 
@@ -146,7 +170,6 @@ def shown(message: Message) -> dict[str, Any]:
         "text": plain,
         "card": _card(message.card) if message.card else None,
         "attach_to": message.attach_to,
-        "point": [message.subject, message.status] if message.subject else None,
     }
 
 

@@ -29,10 +29,6 @@ export function dayOf(message) {
   return day.format(message.at * 1000);
 }
 
-export function clockOf(seconds) {
-  return clock.format(seconds * 1000);
-}
-
 export function headline(message) {
   return message.text.trim().split("\n")[0].slice(0, 160);
 }
@@ -40,34 +36,48 @@ export function headline(message) {
 export function render(message) {
   const article = element("article", `message c-${message.color}${message.notify ? " rings" : ""}`);
   article.id = `m-${message.uuid}`;
-  article.append(head(message), body(message));
-  if (message.card) article.append(card(message.card));
+  article.append(icon(message.color), sender(message), content(message), margin(message));
   const item = element("li", "", article);
   item.dataset.id = message.id;
   item.dataset.day = dayOf(message);
+  item.dataset.sender = message.sender;
   return item;
 }
 
-function head(message) {
-  const time = element("time", "", clock.format(message.at * 1000));
-  time.dateTime = new Date(message.at * 1000).toISOString();
-  time.title = full.format(message.at * 1000);
-  const line = element("p", "head", icon(message.color));
-  line.append(element("span", "visually-hidden", `${message.color}, from `));
+function sender(message) {
+  const line = element("p", "from", element("span", "visually-hidden", `${message.color}, from `));
   line.append(element("b", "sender", message.sender || "Notification"));
-  if (message.attach_to) line.append(attachment(message.attach_to));
-  if (message.notify) line.append(element("span", "mark", icon("bell"), "rings"));
-  line.append(time);
+  line.title = message.sender;
   return line;
 }
 
-function attachment(uuid) {
+function content(message) {
+  const box = element("div", "content");
+  if (message.attach_to) box.append(attachment(message));
+  box.append(body(message));
+  if (message.card) box.append(card(message.card));
+  return box;
+}
+
+function margin(message) {
+  const line = element("p", "margin");
+  if (message.notify) line.append(element("span", "mark", icon("bell"), element("span", "", "rings")));
+  const time = element("time", "", clock.format(message.at * 1000));
+  time.dateTime = new Date(message.at * 1000).toISOString();
+  const link = element("a", "permalink", time, element("span", "visually-hidden", ", link to this message"));
+  link.href = address(message.room, message.uuid);
+  link.title = `Received ${full.format(message.at * 1000)}. Link to this message`;
+  line.append(link);
+  return line;
+}
+
+function address(room, uuid) {
+  return `#room-${room}/${encodeURIComponent(uuid)}`;
+}
+
+function attachment(message) {
   const link = element("a", "attached", "↳ to an earlier message");
-  link.href = `#m-${encodeURIComponent(uuid)}`;
-  link.addEventListener("click", (event) => {
-    event.preventDefault();
-    document.getElementById(`m-${uuid}`)?.scrollIntoView({ block: "center" });
-  });
+  link.href = address(message.room, message.attach_to);
   return link;
 }
 

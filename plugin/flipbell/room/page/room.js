@@ -1,40 +1,23 @@
-// The page: rooms on the left, the messages of one of them, and what comes by itself.
+// The page: rooms on the left, the messages of one of them, and new ones as they come.
 
-import { dayOf, element, headline, icon, render } from "./message.js";
+import { Feed, ask } from "./feed.js";
+import { element, headline, icon } from "./message.js";
 import { Bell } from "./ring.js";
-import { Timeline } from "./timeline.js";
 
-const KEPT = 400; // messages on the page before old ones are let go
-const NEAR = 120; // pixels from the end that still count as the end
 const AGAIN = 2000; // milliseconds until a refused stream is asked for again
 const $ = (id) => document.getElementById(id);
-const bell = new Bell();
-const timeline = new Timeline();
+const bell = new Bell(showSound);
+const feed = new Feed();
 const rooms = new Map();
-const feed = $("feed");
-const list = $("messages");
-let current = null; // the id of the room that is shown
-let opening = 0; // counts, so that a slow answer does not overwrite a later one
-let waiting = null; // what came while a room was being opened
-let hasMore = false;
-let isLoading = false;
 let last = ""; // the id of the last event
 let stream = null;
 let rang = 0;
-let follows = true; // whether the newest message is in sight, and stays there
-let unseen = 0;
-let isAway = false; // whether somebody looks at another window
-
-async function ask(path) {
-  const answer = await fetch(path, { cache: "no-store" });
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
-}
+let isAway = false; // whether another window has the focus
 
 async function start() {
   const known = await ask("api/rooms");
   rooms.clear();
-  for (const room of known.rooms) rooms.set(room.id, { ...room, last: room.last[0], unread: 0, rings: 0 });
+  for (const room of known.rooms) rooms.set(room.id, { ...room, unread: 0, rings: 0 });
   listRooms();
   connect(`${known.store}:${known.newest}`);
   await openFromAddress();
@@ -47,10 +30,8 @@ function listRooms() {
 function roomItem(room) {
   const link = element("a", "room");
   link.href = `#room-${room.id}`;
-  if (room.id === current) link.setAttribute("aria-current", "page");
-  const color = room.last?.color;
-  link.append(color ? icon(color) : element("span", "icon none"), element("span", "room-name", room.name));
-  if (color) link.append(element("span", "visually-hidden", `, last message ${color}`));
+  if (room.id === feed.room) link.setAttribute("aria-current", "page");
+  link.append(element("span", "room-name", room.name));
   if (room.unread) {
     const badge = element("span", room.rings ? "badge rings" : "badge");
     if (room.rings) badge.append(icon("bell"));
@@ -60,115 +41,32 @@ function roomItem(room) {
   return element("li", "", link);
 }
 
-async function openFromAddress() {
-  const asked = Number(location.hash.replace("#room-", ""));
-  const id = rooms.has(asked) ? asked : rooms.keys().next().value;
-  if (id !== undefined) await open(id);
+async function openFromAddress(isMoving = false) {
+  const [, number, encoded] = location.hash.match(/^#room-(\d+)(?:\/(.+))?$/) ?? [];
+  const isKnown = rooms.has(Number(number));
+  const id = isKnown ? Number(number) : rooms.keys().next().value;
+  if (id === undefined) return;
+  const uuid = isKnown && encoded ? decoded(encoded) : null;
+  if (isMoving && uuid && id === feed.room && feed.mark(uuid)) return;
+  await open(id, uuid);
 }
 
-async function open(id) {
-  const turn = ++opening;
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+async function open(id, uuid) {
   const room = rooms.get(id);
-  current = id;
-  waiting = [];
-  Object.assign(room, { unread: 0, rings: 0 });
+  const opened = feed.open(id, uuid);
   $("name").textContent = room.name;
+  Object.assign(room, { unread: 0, rings: 0 });
   listRooms();
   retitle();
-  try {
-    const [page, times] = await Promise.all([
-      ask(`api/rooms/${id}/messages`), ask(`api/rooms/${id}/timeline`),
-    ]);
-    if (turn !== opening) return;
-    const came = waiting;
-    waiting = null;
-    list.replaceChildren(...withDays(page.messages));
-    hasMore = page.more;
-    timeline.show(times.points);
-    came.forEach(show);
-    settle();
-    toEnd();
-  } catch (error) {
-    if (turn === opening) setTimeout(() => turn === opening && open(id), AGAIN);
-  }
-}
-
-function withDays(messages, dayBefore = "") {
-  const items = [];
-  for (const message of messages) {
-    const today = dayOf(message);
-    if (today !== dayBefore) items.push(element("li", "day", element("span", "", today)));
-    dayBefore = today;
-    items.push(render(message));
-  }
-  return items;
-}
-
-function settle() {
-  $("older").hidden = !hasMore;
-  $("empty").hidden = list.childElementCount > 0;
-  const shown = list.querySelectorAll("article").length;
-  $("summary").textContent = shown ? `${shown}${hasMore ? "+" : ""} messages` : "";
-}
-
-function isAtEnd() {
-  return feed.scrollHeight - feed.scrollTop - feed.clientHeight < NEAR;
-}
-
-function toEnd() {
-  follows = true;
-  feed.scrollTop = feed.scrollHeight;
-  unseen = 0;
-  $("newer").hidden = true;
-}
-
-async function showOlder() {
-  const first = list.querySelector("li[data-id]");
-  if (isLoading || !hasMore || !first) return;
-  isLoading = true;
-  const turn = opening;
-  try {
-    const page = await ask(`api/rooms/${current}/messages?before=${first.dataset.id}`);
-    if (turn !== opening) return;
-    const height = feed.scrollHeight;
-    const heading = list.querySelector("li.day");
-    const items = withDays(page.messages);
-    if (page.messages.length && dayOf(page.messages.at(-1)) === first.dataset.day) heading?.remove();
-    list.prepend(...items);
-    feed.scrollTop += feed.scrollHeight - height;
-    hasMore = page.more;
-    settle();
-  } catch {
-    // the button is still there
-  } finally {
-    isLoading = false;
-  }
-}
-
-function show(message) {
-  append(message);
-  if (message.point) timeline.add([message.id, message.at, ...message.point]);
-}
-
-function append(message) {
-  const newest = list.lastElementChild;
-  if (Number(newest?.dataset.id ?? 0) >= message.id) return;
-  const items = withDays([message], newest?.dataset.day ?? "");
-  items.at(-1).classList.add("new");
-  list.append(...items);
-  if (follows) letGo();
-  settle();
-  if (follows) return toEnd();
-  unseen += 1;
-  $("newer").textContent = `${unseen} new ↓`;
-  $("newer").hidden = false;
-}
-
-function letGo() {
-  while (list.querySelectorAll("article").length > KEPT) {
-    list.firstElementChild.remove();
-    hasMore = true;
-  }
+  await opened;
 }
 
 function take(event) {
@@ -176,14 +74,11 @@ function take(event) {
   const message = JSON.parse(event.data);
   const room = rooms.get(message.room);
   if (!room) return void start();
-  room.last = message;
-  if (message.room !== current) {
+  if (message.room === feed.room) {
+    feed.add(message);
+  } else {
     room.unread += 1;
     room.rings += message.notify;
-  } else if (waiting) {
-    waiting.push(message);
-  } else {
-    show(message);
   }
   if (message.notify) ring();
   $(message.notify ? "rung" : "said").textContent = `${room.name}: ${headline(message)}`;
@@ -197,7 +92,7 @@ function ring() {
 }
 
 function retitle() {
-  const name = rooms.get(current)?.name ?? "";
+  const name = rooms.get(feed.room)?.name ?? "";
   document.title = `${rang ? `(${rang}) 🔔 ` : ""}${name ? `${name} – ` : ""}flipbell room`;
   $("rang").hidden = rang === 0;
   $("rang-text").textContent = `${rang} rang`;
@@ -236,44 +131,48 @@ function tellLink(kind, text) {
   if ($("link-text").textContent !== text) $("link-text").textContent = text;
 }
 
-async function turnSound(isOn) {
-  await (isOn ? bell.turnOn() : bell.turnOff());
-  $("sound").setAttribute("aria-pressed", String(bell.isOn));
-  $("sound-text").textContent = bell.isOn ? "Sound on" : "Sound off";
-  if (bell.isOn) bell.ring();
+function showSound() {
+  $("sound").setAttribute("aria-pressed", String(bell.isWanted));
+  $("sound").classList.toggle("waits", bell.isWanted && !bell.isOn);
+  $("sound-text").textContent = !bell.isWanted ? "Sound off" : bell.isOn ? "Sound on" : "Sound on: click once";
+  $("sound").title = bell.isWanted && !bell.isOn ? "The browser plays no sound before you click or press a key" : "";
+}
+
+async function toggleSound() {
+  if (bell.isOn) return bell.turnOff();
+  await bell.turnOn();
+  bell.ring();
 }
 
 function neighbour(step) {
   const ids = [...rooms.keys()];
-  const id = ids[(ids.indexOf(current) + step + ids.length) % ids.length];
+  const id = ids[(ids.indexOf(feed.room) + step + ids.length) % ids.length];
   if (id !== undefined) location.hash = `#room-${id}`;
 }
 
-$("sound").addEventListener("click", () => turnSound(!bell.isOn));
+$("sound").addEventListener("click", toggleSound);
+for (const kind of ["pointerdown", "keydown"]) {
+  window.addEventListener(kind, (event) => { if (!event.target.closest?.("#sound")) bell.wake(); });
+}
 $("rang").addEventListener("click", heard);
-$("older").addEventListener("click", showOlder);
-$("newer").addEventListener("click", toEnd);
-$("range").addEventListener("change", (event) => { timeline.range = Number(event.target.value); });
-feed.addEventListener("scroll", () => {
-  follows = isAtEnd();
-  if (follows) { unseen = 0; $("newer").hidden = true; }
+$("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address names the room
+  $("feed").focus();
 });
-new ResizeObserver(() => { if (follows) toEnd(); }).observe(feed);
-window.addEventListener("resize", () => timeline.draw());
 window.addEventListener("blur", () => { isAway = true; });
 window.addEventListener("focus", () => {
   if (isAway) heard();
   isAway = false;
 });
+// A page that a browser keeps for its back button must not keep its connection: there are only six.
+window.addEventListener("pagehide", () => stream?.close());
+window.addEventListener("pageshow", (event) => { if (event.persisted) connect(last); });
 window.addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#room-")) openFromAddress();
+  if (location.hash.startsWith("#room-")) openFromAddress(true);
 });
 window.addEventListener("keydown", (event) => {
   if (event.altKey && event.key === "ArrowDown") { event.preventDefault(); neighbour(1); }
   if (event.altKey && event.key === "ArrowUp") { event.preventDefault(); neighbour(-1); }
 });
-new IntersectionObserver((seen) => {
-  if (seen.some((entry) => entry.isIntersecting) && feed.scrollTop > 0) showOlder();
-}, { root: feed, rootMargin: "200px" }).observe($("older"));
-setInterval(() => { if (!document.hidden) timeline.draw(); }, 5000);
+bell.restore();
 restart();
