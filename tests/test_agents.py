@@ -46,12 +46,29 @@ def test_a_nagios_host_is_a_check_named_host(state: str, status: Status) -> None
     assert found == [CheckResult("web-01", "host", status, "ping", NOW)]
 
 
-@pytest.mark.parametrize(
-    "event", ["ACKNOWLEDGEMENT", "DOWNTIMESTART", "FLAPPINGSTOP", "CUSTOM", "FLAPPINGDISABLED"]
-)
+@pytest.mark.parametrize("event", ["ACKNOWLEDGEMENT", "DOWNTIMESTART", "FLAPPINGSTART", "CUSTOM"])
 def test_what_is_no_result_for_nagios(event: str) -> None:
     assert nagios.read(_given(event=event, host="h", check="c", status="CRITICAL")) == []
     assert nagios.read(_given(environ={"NAGIOS_NOTIFICATIONTYPE": event})) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "event"),
+    [
+        *((nagios.read, f"FLAPPING{end}") for end in ("STOP", "DISABLED")),
+        *((nagios.read, f"DOWNTIME{end}") for end in ("END", "CANCELLED")),
+        *((icinga2.read, event) for event in ("FlappingEnd", "DowntimeEnd", "DowntimeRemoved")),
+    ],
+)
+@pytest.mark.parametrize("status", [OK, CRITICAL])
+def test_the_end_of_flapping_and_of_downtime_brings_the_true_state(
+    read: Any, event: str, status: Status
+) -> None:
+    end = _given(event=event, host="h", check="c", status=status.name, state_type="HARD")
+    soft = _given(event=event, host="h", check="c", status=status.name, state_type="SOFT")
+
+    assert [result.status for result in read(end)] == [status]
+    assert read(soft) == []
 
 
 @pytest.mark.parametrize(
@@ -238,7 +255,6 @@ def test_messages_of_zabbix(values: tuple[int, ...], statuses: list[Status]) -> 
         ("WARNING", [WARNING]),
         ("CRITICAL", [CRITICAL]),
         ("UNDEFINED", [UNKNOWN]),
-        ("REMOVED", []),
         ("UNINITIALIZED", []),
     ],
 )
@@ -246,6 +262,12 @@ def test_statuses_of_netdata(word: str, statuses: list[Status]) -> None:
     found = netdata.read(_given(host="h", check="disk.full", status=word, output="o"))
 
     assert found == [CheckResult("h", "disk.full", status, "o", NOW) for status in statuses]
+
+
+def test_an_alarm_that_netdata_removes_is_no_longer_checked() -> None:
+    found = netdata.read(_given(host="h", check="disk.full", status="REMOVED", output="97 %"))
+
+    assert found == [CheckResult("h", "disk.full", OK, "no longer checked", NOW)]
 
 
 def test_alerts_of_mon() -> None:
@@ -266,6 +288,14 @@ def test_alerts_of_mon() -> None:
         ({"WHAT": "HOST", "HOSTSTATE": "DOWN"}, [("host", CRITICAL)]),
         ({"WHAT": "HOST", "HOSTSTATE": "UNREACH"}, [("host", UNKNOWN)]),
         ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "FLAPPINGSTART"}, []),
+        (
+            {"WHAT": "SERVICE", "SERVICESTATE": "OK", "NOTIFICATIONTYPE": "FLAPPINGSTOP"},
+            [("disk", OK)],
+        ),
+        (
+            {"WHAT": "HOST", "HOSTSTATE": "UP", "NOTIFICATIONTYPE": "DOWNTIMECANCELLED"},
+            [("host", OK)],
+        ),
         ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "ALERTHANDLER (OK)"}, []),
     ],
 )

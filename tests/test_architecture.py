@@ -35,7 +35,7 @@ LAYERS = [
     {"config", "binding"},
     {"rooms"},
     {"turns", "reset"},
-    {"courier", "look", "run", "explain"},
+    {"courier", "look", "run", "explain", "open_problems"},
     {"plugin"},
     {"agents.agent_check"},
     {"room"},
