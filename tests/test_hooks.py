@@ -155,12 +155,26 @@ def test_a_drop_in_is_written_in_its_language(site: Site, file: Path) -> None:
     elif file.suffix == ".ini":
         parser = configparser.RawConfigParser()
         parser.read_string(text)
-        assert parser.sections() == ["flipbell"]
+        assert parser.sections() == ["reporting", "flipbell"]
+        assert parser["reporting"]["alerters"] == "flipbell"
     elif file.parent.name in ("telegraf", "mackerel-agent"):
         tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
         assert tomllib.loads(text)
     else:
         assert text.isprintable() or "\n" in text
+
+
+_RUN = ("The tests run ", "with calls that ", "recorded", "with a stub", "without", "not tried")
+
+
+@pytest.mark.parametrize(
+    "agent", [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
+)
+def test_a_page_tells_what_was_run_on_the_real_program(agent: str) -> None:
+    page = (shipped("hooks") / agent / "README.md").read_text()
+    last = page.partition("```")[0].rpartition("\n- ")[2]
+
+    assert any(words in last for words in _RUN), last
 
 
 def _script(site: Site, agent: str, name: str) -> Path:
@@ -396,11 +410,14 @@ def test_check_plugins_in_a_python_agent(
     check.check({"name": "odd", "command": ["sh", "-c", "printf 'a\\377'; exit 42"]})
     check.check({"name": "slow", "command": ["sh", "-c", "sleep 600 & wait"], "timeout": 0.2})
     check.check({"name": "gone", "command": ["/nonexistent"]})
-    check.check({"name": "fine", "command": ["true"]})
+    check.check({"name": "fine", "command": ["echo", "DISK OK"]})
     until(lambda: len(_results(site)) == 4)
     agent_check._bells[0].stop(0.0)
 
     assert [said[1] for said in check.said] == [3, 3, 3, 0]
+    if agent == "datadog-agent":
+        messages = [said[2]["message"] for said in check.said]
+        assert [bool(message) for message in messages] == [True, True, True, False]
     assert sorted(line.split("\t")[:3] for line in _results(site)) == [
         ["0", "h", "fine"],
         ["3", "h", "gone"],
