@@ -8,7 +8,7 @@ import subprocess
 import urllib.request
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -96,9 +96,9 @@ class Alertmanager:
 
     def post(self, *checks: str, ended: bool = False, summary: str = "97% full") -> None:
         """Send alerts as Prometheus does, those that have ended with their time."""
-        alert = {"annotations": {"summary": summary}}
+        alert: dict[str, Any] = {"annotations": {"summary": summary}}
         if ended:
-            alert["endsAt"] = datetime.now(timezone.utc).isoformat()  # type: ignore[assignment]
+            alert["endsAt"] = datetime.now(timezone.utc).isoformat()
         labels = [{"alertname": check, "instance": "web-01"} for check in checks]
         self._open("/api/v2/alerts", json.dumps([{**alert, "labels": each} for each in labels]))
 
@@ -130,7 +130,7 @@ def alertmanager(
     manager = Alertmanager(site)
     web, alerting = manager.commands()
     log = (site.base / "log").open("wb")
-    quiet = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+    quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
     with log, Process(web, **quiet), Process(alerting, **quiet):
         until(manager.is_ready)
         yield manager
