@@ -1,9 +1,11 @@
-"""Alertmanager and lighttpd, set up by the shipped drop-in and Debian's CGI module."""
+"""Alertmanager with lighttpd and with nginx, set up by the shipped drop-in and Debian's modules."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
 import subprocess
 import urllib.request
 from datetime import datetime, timezone
@@ -22,26 +24,48 @@ if TYPE_CHECKING:
     from hipchat_room import HipChatRoom
 
 _CGI_MODULE = Path("/etc/lighttpd/conf-available/10-cgi.conf")
-_WEB_SERVER = """\
+_LIGHTTPD = """\
 server.document-root = "{base}/html"
 server.bind = "127.0.0.1"
 server.port = {port}
 server.errorlog = "{base}/lighttpd.log"
 server.modules = ( "mod_alias" )
 """
+_NGINX = """\
+daemon off;
+master_process off;
+pid "{base}/nginx.pid";
+error_log "{base}/nginx.log";
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path "{base}/body";
+    fastcgi_temp_path "{base}/fastcgi";
+    proxy_temp_path "{base}/proxy";
+    scgi_temp_path "{base}/scgi";
+    uwsgi_temp_path "{base}/uwsgi";
+    server {{
+        listen 127.0.0.1:{port};
+{location}
+    }}
+}}
+"""
 # An operator's own; the defaults are half a minute and more.
 _INTERVALS = "  group_wait: 500ms\n  group_interval: 500ms\n  repeat_interval: 500ms\n"
 
 
 class Alertmanager:
-    """An Alertmanager whose webhook is the script in a lighttpd."""
+    """An Alertmanager whose webhook is the script in a web server."""
+
+    programs = ("prometheus-alertmanager", "lighttpd", "nginx", "fcgiwrap")
 
     def __init__(self, site: Site) -> None:
         self._site = site
         self._base = site.base
         self._port, self._web_port = free_port(), free_port()
         self._write_script()
-        self._write_web_server()
+        self._write_lighttpd()
+        self._write_nginx()
         self._write_receiver()
 
     def _printed(self, file: str) -> str:
@@ -60,12 +84,24 @@ class Alertmanager:
         places = f"--state '{self._site.state}' --config '{self._site.config}'"
         script.write_text(script.read_text().replace(" report ", f" report {places} "))
 
-    def _write_web_server(self) -> None:
+    def _write_lighttpd(self) -> None:
         """Write what a lighttpd has, with the CGI module as Debian enables it."""
         (self._base / "html").mkdir()
         module = _CGI_MODULE.read_text().replace("/usr/lib/cgi-bin", f"{self._base}/cgi-bin")
-        own = _WEB_SERVER.format(base=self._base, port=self._web_port)
+        own = _LIGHTTPD.format(base=self._base, port=self._web_port)
         (self._base / "lighttpd.conf").write_text(own + module)
+
+    def _write_nginx(self) -> None:
+        location = self._printed("nginx.conf")
+        for there, here in (
+            ("fastcgi_params", "/etc/nginx/fastcgi_params"),
+            ("/usr/lib/cgi-bin/flipbell.cgi", f'"{self._base}/cgi-bin/flipbell.cgi"'),
+            ("unix:/run/fcgiwrap.socket", f'"unix:{self._base}/fcgi"'),
+        ):
+            assert there in location
+            location = location.replace(there, here)
+        text = _NGINX.format(base=self._base, port=self._web_port, location=location)
+        (self._base / "nginx.conf").write_text(text)
 
     def _write_receiver(self) -> None:
         text = self._printed("alertmanager.yml")
@@ -73,23 +109,25 @@ class Alertmanager:
         text = text.replace("  receiver: flipbell\n", f"  receiver: flipbell\n{_INTERVALS}", 1)
         (self._base / "alertmanager.yml").write_text(text)
 
-    def commands(self) -> list[list[str]]:
-        """Return what starts lighttpd and Alertmanager in the foreground."""
-        return [
-            ["lighttpd", "-D", "-f", str(self._base / "lighttpd.conf")],
-            [
-                "prometheus-alertmanager",
-                f"--config.file={self._base}/alertmanager.yml",
-                f"--storage.path={self._base}/alertmanager",
-                f"--web.listen-address=127.0.0.1:{self._port}",
-                "--cluster.listen-address=",
-            ],
+    def commands(self, web_server: str) -> list[list[str]]:
+        """Return what starts Alertmanager and a web server in the foreground."""
+        alertmanager = [
+            "prometheus-alertmanager",
+            f"--config.file={self._base}/alertmanager.yml",
+            f"--storage.path={self._base}/alertmanager",
+            f"--web.listen-address=127.0.0.1:{self._port}",
+            "--cluster.listen-address=",
         ]
+        if web_server == "lighttpd":
+            return [alertmanager, ["lighttpd", "-D", "-f", str(self._base / "lighttpd.conf")]]
+        nginx = ["nginx", "-c", str(self._base / "nginx.conf")]
+        return [alertmanager, ["fcgiwrap", "-s", f"unix:{self._base}/fcgi"], nginx]
 
     def is_ready(self) -> bool:
-        """Return whether it takes alerts."""
+        """Return whether it takes alerts, and the web server takes its calls."""
         try:
             self._open("/-/ready")
+            socket.create_connection(("127.0.0.1", self._web_port), timeout=10).close()
         except OSError:
             return False
         return True
@@ -119,19 +157,23 @@ class Alertmanager:
             return str(answer.read().decode())
 
 
-@pytest.fixture
+@pytest.fixture(params=["lighttpd", "nginx"])
 def alertmanager(
-    site: Site, hipchat_room: HipChatRoom, tool: Callable[[str], str]
+    request: pytest.FixtureRequest,
+    site: Site,
+    hipchat_room: HipChatRoom,
+    tool: Callable[[str], str],
 ) -> Iterator[Alertmanager]:
     """An Alertmanager at work, whose alerts a room hears."""
-    for program in ("lighttpd", "prometheus-alertmanager"):
+    for program in Alertmanager.programs:
         tool(program)
     site.channel(hipchat_room.url)
     manager = Alertmanager(site)
-    web, alerting = manager.commands()
-    log = (site.base / "log").open("wb")
-    quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
-    with log, Process(web, **quiet), Process(alerting, **quiet):
+    with contextlib.ExitStack() as processes:
+        log = processes.enter_context((site.base / "log").open("wb"))
+        quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log}
+        for command in manager.commands(request.param):
+            processes.enter_context(Process(command, **quiet))
         until(manager.is_ready)
         yield manager
 
