@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -46,12 +47,29 @@ def test_a_nagios_host_is_a_check_named_host(state: str, status: Status) -> None
     assert found == [CheckResult("web-01", "host", status, "ping", NOW)]
 
 
-@pytest.mark.parametrize(
-    "event", ["ACKNOWLEDGEMENT", "DOWNTIMESTART", "FLAPPINGSTOP", "CUSTOM", "FLAPPINGDISABLED"]
-)
+@pytest.mark.parametrize("event", ["ACKNOWLEDGEMENT", "DOWNTIMESTART", "FLAPPINGSTART", "CUSTOM"])
 def test_what_is_no_result_for_nagios(event: str) -> None:
     assert nagios.read(_given(event=event, host="h", check="c", status="CRITICAL")) == []
     assert nagios.read(_given(environ={"NAGIOS_NOTIFICATIONTYPE": event})) == []
+
+
+@pytest.mark.parametrize(
+    ("read", "event"),
+    [
+        *((nagios.read, f"FLAPPING{end}") for end in ("STOP", "DISABLED")),
+        *((nagios.read, f"DOWNTIME{end}") for end in ("END", "CANCELLED")),
+        *((icinga2.read, event) for event in ("FlappingEnd", "DowntimeEnd", "DowntimeRemoved")),
+    ],
+)
+@pytest.mark.parametrize("status", [OK, CRITICAL])
+def test_the_end_of_flapping_and_of_downtime_brings_the_true_state(
+    read: Any, event: str, status: Status
+) -> None:
+    end = _given(event=event, host="h", check="c", status=status.name, state_type="HARD")
+    soft = _given(event=event, host="h", check="c", status=status.name, state_type="SOFT")
+
+    assert [result.status for result in read(end)] == [status]
+    assert read(soft) == []
 
 
 @pytest.mark.parametrize(
@@ -231,6 +249,41 @@ def test_messages_of_zabbix(values: tuple[int, ...], statuses: list[Status]) -> 
     assert found == expected
 
 
+def _zabbix(value: int, severity: int, **lines: str) -> CheckResult:
+    """Return the result of a message that has further lines in its head."""
+    head = "".join(f"{name}: {text}\n" for name, text in lines.items())
+    (result,) = zabbix.read(_given(output=head + _ZABBIX.format(value, severity, 0)))
+    return result
+
+
+def test_two_triggers_of_one_name_are_two_checks() -> None:
+    first = _zabbix(1, 2, trigger="17")
+    second = _zabbix(1, 4, trigger="18")
+
+    assert (first.check, first.status) == ("Free disk space #17", WARNING)
+    assert (second.check, second.status) == ("Free disk space #18", CRITICAL)
+    assert _zabbix(0, 2, trigger="17").check == first.check
+    assert _zabbix(1, 2, trigger="{TRIGGER.ID}").check == "Free disk space"
+    assert _zabbix(1, 2, trigger="*UNKNOWN*").check == "Free disk space"
+
+
+def _clock(seconds: float) -> str:
+    return time.strftime("%Y.%m.%d %H:%M:%S", time.gmtime(seconds))
+
+
+@pytest.mark.parametrize("zone", [0, 3600, -5 * 3600, 20700])
+def test_an_alert_of_zabbix_is_as_old_as_its_event(zone: int) -> None:
+    times = {"now": _clock(NOW + zone - 9), "started": _clock(NOW + zone - 60)}
+    unexpanded = "{EVENT.RECOVERY.DATE} {EVENT.RECOVERY.TIME}"
+
+    problem = _zabbix(1, 4, **times, ended=unexpanded)
+    recovery = _zabbix(0, 4, **times, ended=_clock(NOW + zone - 30))
+
+    assert (problem.occurred_at, recovery.occurred_at) == (NOW - 60, NOW - 30)
+    assert _zabbix(0, 4, **times, ended=unexpanded).occurred_at == NOW
+    assert _zabbix(1, 4, now=times["now"], started="2026.13.40 25:00:00").occurred_at == NOW
+
+
 @pytest.mark.parametrize(
     ("word", "statuses"),
     [
@@ -238,7 +291,6 @@ def test_messages_of_zabbix(values: tuple[int, ...], statuses: list[Status]) -> 
         ("WARNING", [WARNING]),
         ("CRITICAL", [CRITICAL]),
         ("UNDEFINED", [UNKNOWN]),
-        ("REMOVED", []),
         ("UNINITIALIZED", []),
     ],
 )
@@ -246,6 +298,12 @@ def test_statuses_of_netdata(word: str, statuses: list[Status]) -> None:
     found = netdata.read(_given(host="h", check="disk.full", status=word, output="o"))
 
     assert found == [CheckResult("h", "disk.full", status, "o", NOW) for status in statuses]
+
+
+def test_an_alarm_that_netdata_removes_is_no_longer_checked() -> None:
+    found = netdata.read(_given(host="h", check="disk.full", status="REMOVED", output="97 %"))
+
+    assert found == [CheckResult("h", "disk.full", OK, "no longer checked", NOW)]
 
 
 def test_alerts_of_mon() -> None:
@@ -266,6 +324,14 @@ def test_alerts_of_mon() -> None:
         ({"WHAT": "HOST", "HOSTSTATE": "DOWN"}, [("host", CRITICAL)]),
         ({"WHAT": "HOST", "HOSTSTATE": "UNREACH"}, [("host", UNKNOWN)]),
         ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "FLAPPINGSTART"}, []),
+        (
+            {"WHAT": "SERVICE", "SERVICESTATE": "OK", "NOTIFICATIONTYPE": "FLAPPINGSTOP"},
+            [("disk", OK)],
+        ),
+        (
+            {"WHAT": "HOST", "HOSTSTATE": "UP", "NOTIFICATIONTYPE": "DOWNTIMECANCELLED"},
+            [("host", OK)],
+        ),
         ({"WHAT": "SERVICE", "NOTIFICATIONTYPE": "ALERTHANDLER (OK)"}, []),
     ],
 )
@@ -294,6 +360,7 @@ def test_notifications_of_checkmk(
         (collectd.read, {"read_stdin": lambda: b"Severity: OKAY\n\n"}, "--check, or a Plugin"),
         (zabbix.read, {}, "expected --output MESSAGE"),
         (zabbix.read, {"output": "value: 1"}, "a line `host: {HOST.HOST}`"),
+        (zabbix.read, {"output": "host: {HOST.HOST}\ncheck: c"}, "a line `host: {HOST.HOST}`"),
         (zabbix.read, {"output": _ZABBIX.format("", "", "")}, "{EVENT.VALUE}"),
         (zabbix.read, {"output": _ZABBIX.format(1, 9, 0)}, "{EVENT.NSEVERITY}"),
         (netdata.read, {}, "--status"),

@@ -36,7 +36,7 @@ LAYERS = [
     {"rooms"},
     {"settling"},
     {"turns", "reset"},
-    {"courier", "look", "run", "explain"},
+    {"courier", "look", "run", "explain", "open_problems"},
     {"plugin"},
     {"agents.agent_check"},
     {"room"},

@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Site
+    from hipchat_room import HipChatRoom
 
 FOLDERS = sorted(folder for folder in shipped("hooks").iterdir() if folder.is_dir())
 FILES = [file for folder in FOLDERS for file in sorted(folder.iterdir()) if file.is_file()]
@@ -153,12 +155,26 @@ def test_a_drop_in_is_written_in_its_language(site: Site, file: Path) -> None:
     elif file.suffix == ".ini":
         parser = configparser.RawConfigParser()
         parser.read_string(text)
-        assert parser.sections() == ["flipbell"]
+        assert parser.sections() == ["reporting", "flipbell"]
+        assert parser["reporting"]["alerters"] == "flipbell"
     elif file.parent.name in ("telegraf", "mackerel-agent"):
         tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
         assert tomllib.loads(text)
     else:
         assert text.isprintable() or "\n" in text
+
+
+_RUN = ("The tests run ", "with calls that ", "recorded", "with a stub", "without", "not tried")
+
+
+@pytest.mark.parametrize(
+    "agent", [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
+)
+def test_a_page_tells_what_was_run_on_the_real_program(agent: str) -> None:
+    page = (shipped("hooks") / agent / "README.md").read_text()
+    last = page.partition("```")[0].rpartition("\n- ")[2]
+
+    assert any(words in last for words in _RUN), last
 
 
 def _script(site: Site, agent: str, name: str) -> Path:
@@ -232,17 +248,66 @@ def test_netdatas_positional_arguments(site: Site) -> None:
     assert (site.state / "spool").read_text().splitlines()[1].startswith("1795400000")
 
 
-def test_zabbix_message_template(site: Site) -> None:
-    values = {"HOST.HOST": "h", "TRIGGER.NAME.ORIG": "Full: {#FSNAME}", "EVENT.VALUE": "1"}
-    values |= {"EVENT.NSEVERITY": "4", "EVENT.UPDATE.STATUS": "0", "EVENT.NAME": "Full: /"}
+def _zabbix_message(site: Site, **values: str) -> str:
+    """Return the message that Zabbix makes of the template; unknown macros stay as they are."""
     message = _printed(site, "zabbix", "message.txt")
-    for macro, value in {**values, "EVENT.OPDATA": "-3% left"}.items():
-        message = message.replace(f"{{{macro}}}", value)
+    for macro, value in values.items():
+        message = message.replace(f"{{{macro.replace('_', '.')}}}", value)
+    return message
 
-    done = _call(site, _script(site, "zabbix", "flipbell"), message)
 
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert _results(site) == ["2\th\tFull: {#FSNAME}\tFull: /\\n-3% left\\n"]
+def _zabbix_event(
+    value: str, began: float, ended: float | None = None, **values: str
+) -> dict[str, str]:
+    """Return the macros of an event; the times are in a zone that is not this machine's."""
+
+    def moment(prefix: str, seconds: float) -> dict[str, str]:
+        date, clock = time.strftime("%Y.%m.%d %H:%M:%S", time.gmtime(seconds + 20700)).split()
+        return {f"{prefix}DATE": date, f"{prefix}TIME": clock}
+
+    macros = {"HOST_HOST": "h", "EVENT_NAME": "/: 97% full", "EVENT_ID": "4711", "TRIGGER_ID": "17"}
+    macros |= {"EVENT_VALUE": value, "EVENT_NSEVERITY": "4", "EVENT_UPDATE_STATUS": "0"}
+    macros |= moment("", time.time()) | moment("EVENT_", began)
+    return macros | (moment("EVENT_RECOVERY_", ended) if ended else {}) | values
+
+
+def test_zabbix_message_template(site: Site) -> None:
+    began = int(time.time()) - 60
+    script = _script(site, "zabbix", "flipbell")
+
+    for macros in (
+        _zabbix_event("1", began, EVENT_OPDATA="-3% left"),
+        _zabbix_event("0", began, began + 1, EVENT_OPDATA="-3% left"),
+    ):
+        done = _call(site, script, _zabbix_message(site, **macros))
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+    text = "-3% left\\nZabbix event 4711\\n"
+    assert _results(site) == [f"{code}\th\t/: 97% full #17\t{text}" for code in "20"]
+    lines = (site.state / "spool").read_text().splitlines()[1:]
+    assert [int(line.split("\t")[0]) // 1_000_000 for line in lines] == [began, began + 1]
+
+
+def test_alerts_of_zabbix_that_overtake_each_other(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.channel(hipchat_room.url)
+    script = _script(site, "zabbix", "flipbell")
+    now = int(time.time())
+
+    def at_once(*events: dict[str, str]) -> None:
+        """Run the script for each event, as Zabbix' alerters do, and deliver."""
+        words = [[str(script), _zabbix_message(site, **macros)] for macros in events]
+        processes = [subprocess.Popen(each, env=site.environ) for each in words]
+        assert [process.wait(20) for process in processes] == [0] * len(events)
+        site.deliver()
+
+    at_once(*(_zabbix_event("1", now - 60, TRIGGER_ID=each) for each in "123"))
+    at_once(_zabbix_event("0", now - 60, now - 30, TRIGGER_ID="1"))
+    late = _zabbix_event("1", now - 40, TRIGGER_ID="1")
+    at_once(late)
+
+    assert hipchat_room.statuses == ["CRITICAL"] * 3 + ["OK"]
+    failing = {check["check"] for check in site.status()["failing"]}
+    assert failing == {"/: 97% full #2", "/: 97% full #3"}
 
 
 def test_mons_alert_leaves_stdin_alone(site: Site) -> None:
@@ -345,11 +410,14 @@ def test_check_plugins_in_a_python_agent(
     check.check({"name": "odd", "command": ["sh", "-c", "printf 'a\\377'; exit 42"]})
     check.check({"name": "slow", "command": ["sh", "-c", "sleep 600 & wait"], "timeout": 0.2})
     check.check({"name": "gone", "command": ["/nonexistent"]})
-    check.check({"name": "fine", "command": ["true"]})
+    check.check({"name": "fine", "command": ["echo", "DISK OK"]})
     until(lambda: len(_results(site)) == 4)
     agent_check._bells[0].stop(0.0)
 
     assert [said[1] for said in check.said] == [3, 3, 3, 0]
+    if agent == "datadog-agent":
+        messages = [said[2]["message"] for said in check.said]
+        assert [bool(message) for message in messages] == [True, True, True, False]
     assert sorted(line.split("\t")[:3] for line in _results(site)) == [
         ["0", "h", "fine"],
         ["3", "h", "gone"],

@@ -126,6 +126,69 @@ def test_a_long_list_on_stdin_is_read_whole(site: Site) -> None:
     assert len(_lines(site)) == 500
 
 
+def _consul(site: Site, *checks: tuple[str, str], **options: Any) -> None:
+    """Give a watch's list of checks, each with its status."""
+    items = [{"Node": "n", "CheckID": name, "Status": status} for name, status in checks]
+    done = site.flipbell(
+        "report", "--from", "consul", "--complete", stdin=json.dumps(items), **options
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_what_is_missing_from_a_complete_list_is_no_longer_checked(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    _consul(site, ("gone", "critical"), ("kept", "warning"), ("fine", "passing"))
+    site.deliver()
+
+    _consul(site, ("kept", "warning"))
+    _consul(site, ("kept", "warning"))
+    site.deliver()
+
+    assert [str(heard.body["message"]).split("<br>")[-1] for heard in hipchat_room.heard[2:]] == [
+        "no longer checked"
+    ]
+    assert sorted(hipchat_room.statuses) == ["CRITICAL", "OK", "WARNING"]
+    assert [check["check"] for check in site.status()["failing"]] == ["kept"]
+
+
+def test_what_is_missing_before_a_courier_took_it_is_no_longer_checked(site: Site) -> None:
+    _consul(site, ("gone", "critical"), ("other", "critical"))
+    _consul(site, ("other", "passing"))
+    _consul(site, ("other", "passing"))
+
+    assert _lines(site) == [
+        "2\tn\tgone\t",
+        "2\tn\tother\t",
+        "0\tn\tother\t",
+        "0\tn\tgone\tno longer checked",
+        "0\tn\tother\t",  # no courier has made a stamp of it
+    ]
+
+
+def test_an_empty_list_ends_no_incident(site: Site) -> None:
+    _consul(site, ("a", "critical"))
+    before = _lines(site)
+
+    _consul(site)
+
+    assert _lines(site) == before
+
+
+def test_a_state_that_cannot_be_read_is_no_empty_one(site: Site, syslog: Syslog) -> None:
+    _consul(site, ("a", "critical"))
+    (site.state / "ledger").write_bytes(b"no database" * 400)
+    checks = [{"Node": "n", "CheckID": "b", "Status": "passing"}]
+
+    done = site.flipbell("report", "--from", "consul", "--complete", stdin=json.dumps(checks))
+
+    assert done.returncode == 2
+    assert b"--complete: " in done.stderr
+    syslog.wait_for("report --complete: ")
+    assert _lines(site)[-1] == "0\tn\tb\t"
+
+
 def test_why_a_notifier_could_not_report_is_logged(site: Site, syslog: Syslog) -> None:
     done = site.flipbell("report", "--from", "collectd")
 

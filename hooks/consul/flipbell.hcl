@@ -9,11 +9,13 @@ check {
   timeout  = "30s"
 }
 
-# 2. Watched: one agent tells the changes of all checks of the data center.
+# 2. Watched: one agent tells the changes of all checks of the data center. What leaves the list
+#    is no longer checked, by a state directory that holds nothing else:
+#        install -d -o consul -m 700 /var/lib/flipbell-consul
 watches = [
   {
     type         = "checks"
     handler_type = "script"
-    args         = ["/usr/local/bin/flipbell", "report", "--from", "consul"]
+    args         = ["/usr/local/bin/flipbell", "report", "--from", "consul", "--complete", "--state", "/var/lib/flipbell-consul"]
   }
 ]

@@ -86,6 +86,9 @@ class Agent:
     wrapped = False  # whether it has a check that `flipbell run` wraps, named "wrapped"
     told: tuple[str, ...] = ("told",)  # checks of which it tells flipbell itself
     hung = "UNKNOWN"  # what the agent says of a check that it had to kill
+    is_binary = False  # whether every problem is CRITICAL for it
+    downtime_begun = ""  # what it logs then; "" if it knows no downtime
+    flapping_begun = ""
     is_root_allowed = True
 
     def __init__(self, home: Path, room: HipChatRoom) -> None:
@@ -94,7 +97,7 @@ class Agent:
         base = home / "a site"
         base.mkdir(parents=True)
         self.site = Site(base)
-        self.site.channel(room.url, format="text", message="$status: $check on $host")
+        self.site.channel(room.url, format="text", message="$status: $check on $host", per_minute=0)
         self.check = home / "check"
         self.check.write_text(_CHECK.format(home=home))
         self.check.chmod(0o755)
@@ -246,6 +249,14 @@ class Agent:
     def wait_to_hear(self, status: str) -> None:
         """Wait until the last that the room heard of each check is a status."""
         self.wait(lambda: all(told[-1:] == [status] for told in self.heard().values()))
+
+    def order(self, command: str) -> None:
+        """Give it an external command, as its operator does."""
+        raise NotImplementedError
+
+    def logged(self) -> str:
+        """Return what it has logged."""
+        return (self.home / "log").read_text(errors="replace")
 
     def processes(self) -> list[int]:
         """Return what is left of it, couriers aside."""

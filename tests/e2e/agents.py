@@ -6,12 +6,16 @@ whose status a test writes into a file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
+import shutil
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from e2e.agent import HOST, Agent
@@ -22,6 +26,21 @@ _TIMES = "".join(
 )
 
 
+def free_port() -> int:
+    """Return a free port; Zabbix' agent takes none above 32767, where the kernel's begin."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+
+
+def _order(pipe: Path, command: str) -> None:
+    """Write an external command, which Nagios and Icinga read alike, to a pipe."""
+    with pipe.open("wb", buffering=0) as file:
+        file.write(f"[{time.time():.0f}] {command}\n".encode())
+
+
 class Nagios(Agent):
     """Nagios Core: a service for each of the drop-in's ways."""
 
@@ -29,6 +48,8 @@ class Nagios(Agent):
     programs = ("nagios4",)
     wrapped = True
     told = ("told", "obsessed", "handled")
+    downtime_begun = "SERVICE DOWNTIME ALERT: web-01;told;STARTED"
+    flapping_begun = "SERVICE FLAPPING ALERT: web-01;told;STARTED"
 
     def configure(self) -> None:
         """Write nagios.cfg and the objects that an admin has."""
@@ -48,7 +69,8 @@ class Nagios(Agent):
             "service_check_timeout_state=u",
             "illegal_macro_output_chars=`~$&|'\"<>",
             "illegal_object_name_chars=`~!$%^&*|'\"<>?,()=",
-            "check_external_commands=0",
+            "check_external_commands=1",
+            "enable_flap_detection=1",
             "obsess_over_services=1",
             "ocsp_command=flipbell-service",
         ]
@@ -83,6 +105,9 @@ define service {{
   notification_interval 0
   notifications_enabled 0
   obsess 0
+  flap_detection_enabled 0
+  low_flap_threshold 44
+  high_flap_threshold 45
 }}
 define service {{
   use every-second
@@ -94,6 +119,7 @@ define service {{
   service_description told
   check_command flip!told
   notifications_enabled 1
+  flap_detection_enabled 1
 }}
 define service {{
   use every-second
@@ -113,6 +139,14 @@ define service {{
         """Return what starts it."""
         return ["nagios4", str(self.home / "nagios.cfg")]
 
+    def order(self, command: str) -> None:
+        """Write to its command file."""
+        _order(self.home / "nagios.command_file", command)
+
+    def logged(self) -> str:
+        """Return its log file."""
+        return (self.home / "nagios.log_file").read_text(errors="replace")
+
 
 class Nrpe(Agent):
     """NRPE with a wrapped check, which check_nrpe asks for as Nagios would."""
@@ -125,9 +159,7 @@ class Nrpe(Agent):
 
     def configure(self) -> None:
         """Write nrpe.cfg; NRPE gives its checks an environment of its own."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         places = f"--state '{self.site.state}' --config '{self.site.config}'"
         self._ended = threading.Event()
         drop_in = self.drop_in("flipbell.cfg").replace(
@@ -174,6 +206,8 @@ class Icinga(Agent):
     programs = ("icinga2",)
     wrapped = True
     told = ("told", "handled")
+    downtime_begun = "Executing external command"
+    flapping_begun = "Checking filters for type 'FlappingStart'"
 
     def configure(self) -> None:
         """Write icinga2.conf and the objects that an admin has."""
@@ -188,6 +222,9 @@ class Icinga(Agent):
 include <itl>
 object CheckerComponent "checker" {{}}
 object NotificationComponent "notification" {{}}
+object ExternalCommandListener "command" {{
+  command_path = "{self.home}/icinga.command"
+}}
 include "{self.home}/flipbell.conf"
 object CheckCommand "flip" {{
   command = [ "{self.check}", "$service.name$" ]
@@ -203,6 +240,9 @@ object Service "wrapped" {{
 object Service "told" {{
   check_command = "flip"
   vars.flipbell = true
+  enable_flapping = true
+  flapping_threshold_low = 44
+  flapping_threshold_high = 45
   {service}
 }}
 object Service "handled" {{
@@ -223,6 +263,10 @@ object Service "handled" {{
         group = subprocess.check_output(["id", "-gn"], encoding="ascii").strip()
         words += [f"-DConfiguration.RunAsUser={self.user}", f"-DConfiguration.RunAsGroup={group}"]
         return ["icinga2", "daemon", "-c", str(self.home / "icinga2.conf"), *words]
+
+    def order(self, command: str) -> None:
+        """Write to its command pipe."""
+        _order(self.home / "icinga.command", command)
 
 
 class Monit(Agent):
@@ -311,4 +355,94 @@ plugins:
         return check.removeprefix("command_")
 
 
-AGENTS: tuple[type[Agent], ...] = (Nagios, Nrpe, Icinga, Monit, Collectd, Sauna)
+class Zabbix(Agent):
+    """Zabbix' agent with a wrapped UserParameter, which a server would ask for."""
+
+    name = "zabbix"
+    programs = ("zabbix_agentd", "unshare")
+    wrapped = True
+    told = ()
+    is_root_allowed = False
+
+    def configure(self) -> None:
+        """Write zabbix_agentd.conf; a check has less time than usual."""
+        self._port = free_port()
+        self._ended = threading.Event()
+        drop_in = self.drop_in("flipbell.conf")
+        drop_in = drop_in.replace("--check disk", f"--host {HOST} --check wrapped")
+        self.write("zabbix_agentd.conf.d/flipbell.conf", drop_in)
+        self.write(
+            "zabbix_agentd.conf",
+            f"Server=127.0.0.1\nListenIP=127.0.0.1\nListenPort={self._port}\n"
+            f"LogType=console\nPidFile={self.home}/zabbix_agentd.pid\nUser={self.user}\n"
+            f"Timeout=4\nInclude={self.home}/zabbix_agentd.conf.d/*.conf\n",
+        )
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        return ["zabbix_agentd", "-f", "-c", str(self.home / "zabbix_agentd.conf")]
+
+    def start(self) -> None:
+        """Start it, and ask for the item all the time."""
+        super().start()
+        self._ended = threading.Event()
+        threading.Thread(target=self._ask, args=(self._ended,), daemon=True).start()
+
+    def end(self, number: int) -> None:
+        """End it, and ask no more."""
+        self._ended.set()
+        super().end(number)
+
+    def clear(self) -> None:
+        """End what a failed test leaves, its questions too."""
+        self._ended.set()
+        super().clear()
+
+    def _ask(self, ended: threading.Event) -> None:
+        while not ended.wait(0.7):
+            try:
+                value = zabbix_value(self._port, "flipbell.disk")
+            except OSError:
+                # The agent is about to start, or was killed.
+                continue
+            with (self.home / "values").open("a") as file:
+                file.write(f"{value}\n")
+
+
+def zabbix_value(port: int, key: str) -> str:
+    """Return an item's value, as a server of Zabbix asks an agent for it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(b"ZBXD\x01" + len(key).to_bytes(8, "little") + key.encode())
+        answer = b""
+        while block := connection.recv(65536):
+            answer += block
+    return answer[13:].decode()
+
+
+class SimpleMonitor(Agent):
+    """SimpleMonitor, whose command monitor fails and recovers."""
+
+    name = "simplemonitor"
+    programs = ("simplemonitor",)
+    hung = "CRITICAL"
+    is_binary = True
+
+    def configure(self) -> None:
+        """Write monitor.ini and monitors.ini; SimpleMonitor itself lets a check hang for ever."""
+        drop_in = self.drop_in("flipbell.ini").replace("{hostname}", HOST)
+        self.write(
+            "monitor.ini", f"[monitor]\ninterval=1\nmonitors={self.home}/monitors.ini\n{drop_in}"
+        )
+        self.write("monitors.ini", f"[told]\ntype=command\ncommand=timeout 4 {self.check} told\n")
+
+    def command(self) -> list[str]:
+        """Return what starts it."""
+        path = shutil.which(self.programs[0])
+        assert path is not None
+        return [path, "-H", "-f", str(self.home / "monitor.ini")]
+
+
+AGENTS: tuple[type[Agent], ...] = (
+    *(Nagios, Nrpe, Icinga, Monit, Collectd, Sauna),
+    *(Zabbix, SimpleMonitor),
+)

@@ -32,6 +32,8 @@ _MODULES = {
     "zabbix": "zabbix",
 }
 BUILT_IN = tuple(_MODULES)
+NO_LONGER_CHECKED = "no longer checked"
+"""The output of the OK that ends the incident of a check that its agent has stopped checking."""
 
 
 class FormatError(ValueError):

@@ -1,7 +1,7 @@
 """Consul: the checks that a watch handler gets on stdin, all of them at every change of any.
 
-A node's or a service's maintenance is a check of Consul's own, and no result. A check that is gone
-from the list says nothing.
+A node's or a service's maintenance is a check of Consul's own, and no result. A check that was
+deregistered is missing from the list; `report --complete` ends its incident.
 """
 
 from __future__ import annotations

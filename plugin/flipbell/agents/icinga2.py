@@ -1,8 +1,9 @@
 """Icinga 2: a result by arguments, or by the variables that the drop-in's commands declare.
 
-Icinga exports no macros by itself; the drop-in names them ICINGA_*. A notice of an
-acknowledgement, a downtime or flapping is no result, nor is a soft state. The last state is that
-of the check before, and the last hard state is already the new one, so neither is looked at.
+Icinga exports no macros by itself; the drop-in names them ICINGA_*. An acknowledgement and the
+start of a downtime or of flapping are no results, nor is a soft state; the end of a downtime or of
+flapping is one. The last state is that of the check before, and the last hard state is already the
+new one, so neither is used.
 """
 
 from __future__ import annotations

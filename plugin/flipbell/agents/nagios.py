@@ -1,10 +1,11 @@
 """Nagios and Naemon: a result by arguments, or by NAGIOS_* environment macros.
 
 Serves notification commands, event handlers and commands for every result (OCSP, OCHP).
-Acknowledgements, downtimes and flapping notices are no results, nor are soft states, which Nagios
-is about to check again. A host check is a check named `host`; DOWN is CRITICAL, UNREACHABLE is
-UNKNOWN. The last state that Nagios tells is that of the check before, not of what was notified,
-so it is not looked at.
+Acknowledgements and the start of a downtime or of flapping are no results, nor are soft states,
+which Nagios is about to check again. The end of a downtime or of flapping is a result, for it comes
+with the true state, and a recovery in that time is announced by nothing else. A host check is a
+check named `host`; DOWN is CRITICAL, UNREACHABLE is UNKNOWN. The last state that Nagios tells is
+that of the check before, not of what was notified, so it is not looked at.
 """
 
 from __future__ import annotations

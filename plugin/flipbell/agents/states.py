@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from flipbell.agents import Given
 
 HOST_CHECK = "host"
-_OCCASIONS = ("", "PROBLEM", "RECOVERY")  # all others are no results: somebody acknowledged, …
+# While a check flaps or is in downtime, its agent notifies of no change; the end of that comes with
+# the true state. All other occasions (an acknowledgement, the start of a downtime) are no results.
+_ENDS_OF_FLAPPING = ("FLAPPINGSTOP", "FLAPPINGEND", "FLAPPINGDISABLED")
+_ENDS_OF_DOWNTIME = ("DOWNTIMEEND", "DOWNTIMECANCELLED", "DOWNTIMEREMOVED")
+_OCCASIONS = ("", "PROBLEM", "RECOVERY", *_ENDS_OF_FLAPPING, *_ENDS_OF_DOWNTIME)
 _HOST_STATES = {
     "UP": Status.OK,
     "DOWN": Status.CRITICAL,

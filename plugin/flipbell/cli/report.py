@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import log, places, recorder, relay
-from flipbell.agents import BUILT_IN, FormatError, Given, built_in
+from flipbell.agents import BUILT_IN, NO_LONGER_CHECKED, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command
 from flipbell.model import CheckResult, Status
 
@@ -54,6 +54,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--time", metavar="SECONDS", help="when it was, since the epoch", type=float
     )
     parser.add_argument(
+        "--complete",
+        action="store_true",
+        help="the list holds every check of this state: what is missing is no longer checked",
+    )
+    parser.add_argument(
         "--echo", action="store_true", help="print the output and exit with the check's status"
     )
 
@@ -69,6 +74,9 @@ def command(options: argparse.Namespace) -> int:
         log.error(f"report: {error}")  # what a notifier says on stderr is seldom read
         raise CommandError(str(error)) from None
     _record(options, results)
+    if options.complete and results:
+        # An empty list is what an agent without the right to read gives: it ends nothing.
+        _record(options, _missing(options, results))
     return _echo(options, results) if options.echo else 0
 
 
@@ -114,6 +122,24 @@ def read_stdin() -> bytes:
             break
         content += block
     return bytes(content)
+
+
+def _missing(options: argparse.Namespace, results: list[CheckResult]) -> list[CheckResult]:
+    """Return an OK for each open problem that a complete list does not hold."""
+    from flipbell.open_problems import open_problems
+
+    listed = {(result.host, result.check) for result in results}
+    directory = places.find_state(options.state, os.environ)
+    try:
+        missing = [check for check in open_problems(directory) if check not in listed]
+    except (OSError, ValueError) as error:
+        log.error(f"report --complete: {error}")
+        raise CommandError(f"--complete: {error}") from None
+    now = time.time()
+    return [
+        CheckResult(host, check, Status.OK, NO_LONGER_CHECKED, now)
+        for host, check in sorted(missing)
+    ]
 
 
 def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
