@@ -20,7 +20,7 @@ PACKAGE = Path(flipbell.__file__).parent
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings"}
-    | {"child", "relay", "remains", "quiet", "fifo"},
+    | {"child", "relay", "flood", "remains", "quiet", "fifo"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
     {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
