@@ -1,7 +1,7 @@
 """The short cut of `flipbell report`: a result that changes nothing ends it after two looks.
 
 Agents call `report` for every result, and the whole command line costs more than ten times what
-an unchanged result needs. A call that is not plain or is wrong, and a result that has to be recorded,
+an unchanged result needs. A call that is wrong or not plain, and a result that has to be recorded
 are left to the whole command line, which starts from the beginning.
 """
 
