@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fronts
 import inside
 import outside
 from measure import Table
@@ -28,6 +29,8 @@ PARTS = {
     "hooks": inside.hooks,
     "configuration": inside.configuration,
     "stream": inside.stream,
+    "output": fronts.output,
+    "ways": fronts.ways,
 }
 
 
