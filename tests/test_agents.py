@@ -166,6 +166,54 @@ def test_every_format_has_a_name() -> None:
     assert built_in("nagois") is None
 
 
+# A call of each format, whose own time is not 5: stdin, options, environment.
+MACKEREL = {"event": "alert", "alert": {"monitorName": "c", "status": "critical", "openedAt": 7}}
+CALLS: dict[str, tuple[Any, dict[str, Any], dict[str, str]]] = {
+    "alertmanager": (
+        {"alerts": [{"status": "firing", "labels": {"alertname": "c"}, "startsAt": "2026-01-01"}]},
+        {},
+        {},
+    ),
+    "checkmk": (
+        None,
+        {"host": "h", "check": "c"},
+        {"NOTIFY_WHAT": "SERVICE", "NOTIFY_SERVICESTATE": "OK", "NOTIFY_SHORTDATETIME": "7"},
+    ),
+    "collectd": ("Severity: OKAY\nTime: 7.5\nHost: h\nPlugin: c\n\nm", {}, {}),
+    "consul": ([{"Node": "n", "CheckID": "c", "Status": "passing"}], {}, {}),
+    "icinga2": (
+        None,
+        {"host": "h", "check": "c", "status": "OK"},
+        {"ICINGA_LASTSERVICECHECK": "7"},
+    ),
+    "json": ({"check": "c", "status": "OK", "occurred_at": 7}, {}, {}),
+    "mackerel-agent": (None, {"check": "c"}, {"MACKEREL_STATUS": "OK"}),
+    "mackerel-webhook": (MACKEREL, {}, {}),
+    "mon": (None, {"host": "h", "check": "c", "event": "up"}, {"MON_LAST_FAILURE": "7"}),
+    "monit": (None, {"event": "Status failed"}, {"MONIT_SERVICE": "c", "MONIT_DATE": "7"}),
+    "nagios": (None, {"host": "h", "check": "c", "status": "OK"}, {"NAGIOS_TIMET": "7"}),
+    "netdata": (None, {"host": "h", "check": "c", "status": "CLEAR"}, {}),
+    "plain": (None, {"check": "c", "status": "OK", "output": "o"}, {}),
+    "sensu": (
+        {"client": {"name": "h"}, "check": {"name": "c", "status": 0, "executed": 7}},
+        {},
+        {},
+    ),
+    "zabbix": (None, {"output": "host: h\ncheck: c\nvalue: 0\n\ntext"}, {}),
+}
+
+
+@pytest.mark.parametrize("format_", BUILT_IN)
+def test_an_explicit_time_wins_over_what_the_agent_gives(format_: str) -> None:
+    content, options, environ = CALLS[format_]
+    stdin = content if isinstance(content, str) else json.dumps(content)
+    given = _given(read_stdin=stdin.encode, environ=environ, occurred_at=5.0, **options)
+    read = built_in(format_)
+    assert read is not None
+
+    assert [result.occurred_at for result in read(given)] == [5.0]
+
+
 def test_soft_states_are_no_results() -> None:
     soft = _given(host="h", check="c", status="CRITICAL", state_type="SOFT")
 

@@ -20,10 +20,11 @@ PACKAGE = Path(flipbell.__file__).parent
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings"}
-    | {"child", "relay", "remains", "quiet", "fifo"},
+    | {"child", "relay", "flood", "remains", "quiet", "fifo"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
-    {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
+    {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"}
+    | {"agents.given", "agents.glance"},
     {"agents.states", "agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.sauna"}
     | {"agents.collectd", "agents.mon", "agents.monit", "agents.netdata", "agents.zabbix"},
     {"agents.alertmanager", "agents.checkmk", "agents.consul", "agents.icinga2"}
@@ -36,7 +37,7 @@ LAYERS = [
     {"rooms"},
     {"settling"},
     {"turns", "reset"},
-    {"courier", "look", "run", "explain", "open_problems"},
+    {"courier", "look", "run", "report", "explain", "open_problems"},
     {"plugin"},
     {"agents.agent_check"},
     {"room"},
@@ -50,7 +51,7 @@ LAYERS = [
     {"__main__"},
 ]
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
-FRONTS = {"run", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
+FRONTS = {"run", "report", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
 BEHIND_THE_SPOOL = {
     *("_database", "outbox", "ledger", "config", "rooms", "routing", "settling", "turns"),
 }
@@ -118,7 +119,7 @@ def test_a_front_knows_nothing_behind_the_spool(front: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["run", "recorder", "spool", "memory", "cli.report", "cli.stream"]
+    ["run", "report", "recorder", "spool", "memory", "cli.report", "cli.stream"]
     + [f"agents.{name.replace('-', '_')}" for name in BUILT_IN if name != "json"],
 )
 def test_a_front_loads_neither_yaml_nor_requests(module: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 
 from conftest import FLIPBELL, Process, until
 from flipbell import log, state
+from flipbell.cli.courier import _take_over
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger, LedgerError
@@ -371,6 +373,43 @@ def test_a_service_takes_over_from_a_short_lived_courier(
         hipchat_room.wait_for(2)
         process.terminate()
         process.wait(10)
+
+
+def test_a_service_waits_for_another_courier_as_long_as_it_takes(
+    quiet: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = str(quiet.state)
+    state.prepare(directory)
+    held = state.try_lock(directory, state.COURIER_LOCK)
+    assert held is not None
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if sum(waits) > 3600:
+            state.unlock(held)
+
+    monkeypatch.setattr("flipbell.cli.courier.time.sleep", wait)
+
+    os.close(_take_over(directory))
+
+    assert capsys.readouterr().err.splitlines() == [
+        f"flipbell: another courier is at work for {directory}; waiting until it ends"
+    ]
+
+
+def test_a_service_that_waits_for_another_courier_ends_of_sigterm(quiet: Site) -> None:
+    state.prepare(str(quiet.state))
+    held = state.try_lock(str(quiet.state), state.COURIER_LOCK)
+    assert held is not None
+    with Process([FLIPBELL, "courier"], env=quiet.environ, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert b"another courier is at work" in process.stderr.readline()
+
+        process.terminate()
+
+        assert process.wait(10) == -signal.SIGTERM
+    state.unlock(held)
 
 
 def test_flush_asks_a_living_courier(site: Site, hipchat_room: HipChatRoom) -> None:

@@ -62,18 +62,72 @@ def test_nothing_of_the_environment_changes_what_runs(site: Site) -> None:
     assert _call(site, FLIPBELL, "--version", cwd=site.base)[1].startswith(b"flipbell ")
 
 
-def test_an_installation_for_a_user_has_no_python_beside_it(site: Site) -> None:
+@pytest.fixture
+def of_user(site: Site) -> str:
+    """The launcher of an installation for a user, which has no Python beside it."""
+    import flipbell
+
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     packages = site.base / "lib" / version / "site-packages"
     (site.base / "bin").mkdir()
     packages.mkdir(parents=True)
     shutil.copy(FLIPBELL, site.base / "bin" / "flipbell")
-    import flipbell
-
     (packages / "flipbell").symlink_to(Path(flipbell.__file__).parent)
     site.environ["PATH"] = f"{Path(sys.executable).parent}:{site.environ['PATH']}"
+    return str(site.base / "bin" / "flipbell")
 
-    assert _call(site, str(site.base / "bin" / "flipbell"), *CHECK) == (1, b"out\n", b"err\n")
+
+@pytest.fixture(params=["installed", "of a user"])
+def launcher(request: pytest.FixtureRequest, of_user: str) -> str:
+    """The launcher as it is installed here, and where `site` does not find the package."""
+    return FLIPBELL if request.param == "installed" else of_user
+
+
+def test_an_installation_for_a_user_has_no_python_beside_it(site: Site, of_user: str) -> None:
+    assert _call(site, of_user, *CHECK) == (1, b"out\n", b"err\n")
+
+
+ODD = ["home", "run", "self", "version", "python", "bin", "package", "other", "link", "report"]
+
+
+@pytest.mark.skipif(Path("/bin/sh").resolve().name != "dash", reason="other shells add more")
+@pytest.mark.parametrize("more", [{}, {"PWD": "there"}, {"OLDPWD": "/usr", "PWD": "there"}])
+def test_the_check_has_the_environment_that_the_agent_gave(
+    site: Site, launcher: str, more: dict[str, str]
+) -> None:
+    names = ["FLIPBELL_STATE", "FLIPBELL_CONFIG", "PATH"]
+    environ = {"FLIPBELL_COURIER": "off", **{name: site.environ[name] for name in names}}
+    environ |= {name: f"the check's {name}" for name in ODD}
+    environ |= {name: value.replace("there", str(site.base)) for name, value in more.items()}
+
+    command = [launcher, "run", "--check", "x", "--", "/usr/bin/env", "-0"]
+    done = subprocess.run(command, env=environ, cwd=site.base, check=True, capture_output=True)
+
+    variables = done.stdout.decode().split("\0")[:-1]
+    assert dict(variable.split("=", 1) for variable in variables) == environ
+
+
+def test_a_shell_that_changed_more_than_that_keeps_what_it_added(site: Site, of_user: str) -> None:
+    environ = {**unmeasured(site.environ), "FLIPBELL_COURIER": "off", "no.name": "for a shell"}
+    environ.pop("PWD", None)
+
+    command = [of_user, "run", "--check", "x", "--", "/usr/bin/env"]
+    done = subprocess.run(command, env=environ, cwd=site.base, check=True, capture_output=True)
+
+    assert f"PWD={site.base}\n".encode() in done.stdout
+
+
+def test_a_report_that_is_not_plain_has_the_whole_command_line(site: Site, launcher: str) -> None:
+    result = b'{"host": "h", "check": "c", "status": 2}'
+
+    assert _call(site, launcher, "report", input=result) == (0, b"", b"")
+    assert b"\t2\th\tc\t" in (site.state / "spool").read_bytes()
+    echo = ["report", "--echo", "--check=c", "--host=h", "--status=1", "--output=o"]
+    assert _call(site, launcher, *echo) == (1, b"o\n", b"")
+    status, out, err = _call(site, launcher, "report", "--from", "nagois")
+    assert (status, out) == (2, b"")
+    assert b"--from nagois: expected one of " in err
+    assert _call(site, launcher, "report", "--help")[1].startswith(b"usage: flipbell report")
 
 
 def test_without_its_package_it_is_a_check_that_could_not_check(site: Site) -> None:

@@ -72,29 +72,98 @@ def test_an_unchanged_check_looks_twice_and_ends(settled: Site, tool: Callable[[
     assert _spooled(settled) == 1
 
 
-def test_an_unchanged_check_imports_next_to_nothing(settled: Site) -> None:
-    """By the launcher's own line of Python, which an option of the interpreter watches."""
+def _imported(site: Site, command: str, *arguments: str) -> set[str]:
+    """Return the modules that an unchanged result loads, by the launcher's own line of Python."""
     launcher = Path(FLIPBELL).read_text()
-    code = re.findall(r"^run='(.*?)'$", launcher, re.MULTILINE | re.DOTALL)[0]
+    code = re.findall(rf"^_flipbell_{command}='(.*?)'$", launcher, re.MULTILINE | re.DOTALL)[0]
+    options = ["-IS", *(["-X", "utf8"] if command == "run" else []), "-X", "importtime"]
     home = str(Path(quiet.__file__).parent.parent)
-    options = ["-IS", "-X", "utf8", "-X", "importtime"]
 
-    def imported(*arguments: str) -> set[str]:
+    def loaded(*words: str) -> set[str]:
         done = subprocess.run(
-            [sys.executable, *options, "-c", *arguments],
-            env=settled.environ,
+            [sys.executable, *options, "-c", *words],
+            env=site.environ,
             check=False,
             capture_output=True,
             encoding="utf-8",
         )
+        assert done.stdout == ""
         return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
 
-    ours = {"flipbell"} | {
-        f"flipbell.{name}" for name in ["run", "child", "places", "relay", "quiet"]
-    }
-    extra = imported(code, home, *WRAPPED) - imported("pass")
+    return loaded(code, home, "", FLIPBELL, command, *arguments) - loaded("pass")
 
-    assert extra - {"fcntl", "select", "_signal"} == {"flipbell", *ours}
+
+def test_an_unchanged_check_imports_next_to_nothing(settled: Site) -> None:
+    names = ["run", "child", "places", "relay", "quiet"]
+
+    extra = _imported(settled, *WRAPPED)
+
+    ours = {"flipbell", *(f"flipbell.{name}" for name in names)}
+    assert extra - {"fcntl", "select", "_signal"} == ours
+
+
+# The calls that agents make for each result, about the check `disk` of `settled`.
+PLAIN = ["--host=web-01", "--check", "disk"]
+FOR_EACH_RESULT: dict[str, tuple[list[str], dict[str, str]]] = {
+    "nagios": (
+        [*PLAIN, "--status=CRITICAL", "--state-type=HARD", "--type=", "--time=1", "--output=o\\n"],
+        {},
+    ),
+    "nagios, environment": (
+        [],
+        {
+            "NAGIOS_HOSTNAME": "web-01",
+            "NAGIOS_SERVICEDESC": "disk",
+            "NAGIOS_SERVICESTATE": "CRITICAL",
+            "NAGIOS_SERVICESTATETYPE": "HARD",
+        },
+    ),
+    "icinga2": (
+        [],
+        {
+            "ICINGA_HOSTNAME": "web-01",
+            "ICINGA_SERVICEDESC": "disk",
+            "ICINGA_SERVICESTATE": "CRITICAL",
+            "ICINGA_NOTIFICATIONTYPE": "",
+        },
+    ),
+    "mackerel-agent": (PLAIN, {"MACKEREL_STATUS": "CRITICAL"}),
+    "monit": (
+        ["--host=web-01"],
+        {
+            "MONIT_SERVICE": "disk",
+            "MONIT_EVENT": "Status failed",
+            "MONIT_PROGRAM_STATUS": "2",
+        },
+    ),
+    "plain": ([*PLAIN, "--status", "2", "--output", "DISK CRITICAL"], {}),
+}
+
+
+@pytest.mark.parametrize("way", FOR_EACH_RESULT)
+def test_an_unchanged_report_imports_next_to_nothing(settled: Site, way: str) -> None:
+    arguments, environ = FOR_EACH_RESULT[way]
+    settled.environ.update(environ)
+
+    extra = _imported(settled, "report", f"--from={way.partition(',')[0]}", *arguments)
+
+    names = ["report", "places", "agents", "agents.glance", "quiet"]
+    assert extra == {"flipbell", *(f"flipbell.{name}" for name in names)}
+    assert _spooled(settled) == 1
+
+
+@pytest.mark.parametrize("way", FOR_EACH_RESULT)
+def test_a_report_of_a_change_is_recorded(settled: Site, way: str) -> None:
+    arguments, environ = FOR_EACH_RESULT[way]
+    replaced = {"CRITICAL": "WARNING", "--status=CRITICAL": "--status=WARNING", "2": "1"}
+    settled.environ.update({name: replaced.get(word, word) for name, word in environ.items()})
+    arguments = [replaced.get(word, word) for word in arguments]
+
+    done = settled.flipbell("report", f"--from={way.partition(',')[0]}", *arguments)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    line = (settled.state / "spool").read_text().splitlines()[-1]
+    assert line.split("\t")[1:4] == ["1", "web-01", "disk"]
 
 
 def test_a_change_removes_the_stamp_before_its_line(

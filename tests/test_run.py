@@ -6,8 +6,10 @@ import contextlib
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
+import tty
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -172,14 +174,110 @@ def test_what_a_check_left_running_delays_nothing_and_still_reaches_the_agent(
     assert process.stdout.read() == b"late\n"
 
 
-def test_a_check_learns_that_nobody_reads_its_output(start: Start) -> None:
-    process = start(*SH, "while :; do echo more || exit 9; done")
+@pytest.mark.parametrize("size", [10, 3 << 20])
+def test_a_check_learns_that_nobody_reads_its_output(start: Start, size: int) -> None:
+    process = start("yes")
     assert process.stdout is not None
-    process.stdout.read(10)
+    process.stdout.read(size)
 
     process.stdout.close()
 
-    assert process.wait(20) in (-signal.SIGPIPE, 9)
+    assert process.wait(20) == -signal.SIGPIPE
+
+
+MUCH = 3 << 20
+NUMBERS = ["seq", "400000"]  # about 2.7 MB of lines that all differ
+
+
+def test_much_output_to_a_pipe_is_moved_by_the_kernel(
+    site: Site, tool: Callable[[str], str]
+) -> None:
+    trace = site.base / "trace"
+    calls = "trace=read,write,splice"
+    command = [tool("strace"), "-f", "-qq", "-e", calls, "-o", str(trace), *site.command]
+    command += ["run", "--check", "x", "--", "head", "-c", str(16 << 20), "/dev/zero"]
+
+    done = subprocess.run(
+        command, env=unmeasured(site.environ), check=False, capture_output=True, timeout=60
+    )
+
+    assert done.stdout == bytes(16 << 20)
+    made = [line.split(None, 1) for line in trace.read_text().splitlines()]
+    (wrapper,) = {process for process, call in made if call.startswith("splice(")}
+    writes = [call for process, call in made if process == wrapper and call.startswith("write(1, ")]
+    assert len(writes) <= 2 * (1 << 20) // 4096  # the first megabyte, in small pieces
+
+
+@pytest.mark.parametrize("sink", ["pipe", "file", "appended", "socket", "terminal"])
+def test_much_output_is_passed_byte_for_byte(site: Site, start: Start, sink: str) -> None:
+    expected = subprocess.run(NUMBERS, check=True, capture_output=True).stdout
+    file = site.base / "output"
+    ours, theirs = socket.socketpair()
+    reading, writing = pty.openpty() if sink == "terminal" else os.pipe()
+    if sink == "terminal":
+        tty.setraw(writing)
+    modes = {"file": "wb", "appended": "ab"}
+    with contextlib.ExitStack() as stack:
+        stdout: Any = {"socket": theirs}.get(sink, writing)
+        if sink in modes:
+            stdout = stack.enter_context(file.open(modes[sink]))
+        process = start(*NUMBERS, stdout=stdout)
+    os.close(writing)
+    theirs.close()
+    end = ours.fileno() if sink == "socket" else reading
+
+    assert _read_all(end) == (b"" if sink in modes else expected)
+    assert process.wait(20) == 0
+    assert sink not in modes or file.read_bytes() == expected
+    assert _recorded(site)[0][1] == expected[:4096].decode().replace("\n", "\\n")
+    ours.close()
+    os.close(reading)
+
+
+def _read_all(file: int) -> bytes:
+    content = b""
+    with contextlib.suppress(OSError):  # how a terminal ends
+        while block := os.read(file, 1 << 16):
+            content += block
+    return content
+
+
+def test_much_output_keeps_the_order_of_merged_stdout_and_stderr(start: Start) -> None:
+    loop = "while [ $i -lt 500 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done"
+    script = f"seq 300000; i=0; {loop}"
+    process = start(*SH, script, stderr=subprocess.STDOUT)
+
+    out = process.communicate(timeout=60)[0]
+
+    assert out.endswith("".join(f"out {i}\nerr {i}\n" for i in range(500)).encode())
+
+
+def test_relays_as_it_comes_after_much_output(site: Site, start: Start) -> None:
+    go_on = site.base / "go on"
+    script = f"head -c {MUCH} /dev/zero; echo first; while [ ! -e '{go_on}' ]; do sleep 0.05; done"
+    process = start(*SH, f"{script}; echo second; exit 2")
+    assert process.stdout is not None
+    assert process.stdout.read(MUCH) == bytes(MUCH)
+
+    assert process.stdout.readline() == b"first\n"  # before the second can have been written
+    go_on.touch()
+    assert process.communicate(timeout=20)[0] == b"second\n"
+    assert process.returncode == 2
+
+
+def test_much_output_of_what_a_check_left_running_still_reaches_the_agent(
+    site: Site, start: Start
+) -> None:
+    go_on = site.base / "go on"
+    wait = f"while [ ! -e '{go_on}' ]; do sleep 0.05; done"
+    later = f"({wait}; head -c {MUCH} /dev/zero; echo late) &"
+    process = start(*SH, f"head -c {MUCH} /dev/zero; {later} exit 1")
+    assert process.stdout is not None
+    assert process.stdout.read(MUCH) == bytes(MUCH)
+
+    assert process.wait(20) == 1  # though something holds the check's stdout
+    go_on.touch()
+    assert process.stdout.read() == bytes(MUCH) + b"late\n"
 
 
 def test_writes_all_to_a_pipe_that_does_not_block(start: Start) -> None:
@@ -340,9 +438,11 @@ def test_dies_of_a_signal_that_the_agent_blocks(start: Start) -> None:
     assert process.wait(20) == -signal.SIGTERM
 
 
-def test_sigterm_ends_it_also_where_nobody_reads(start: Start) -> None:
+@pytest.mark.parametrize("size", [0, 3 << 20])
+def test_sigterm_ends_it_also_where_nobody_reads(start: Start, size: int) -> None:
     process = start("yes")
     assert process.stdout is not None
+    process.stdout.read(size)
     until(lambda: _is_full(process.stdout))
 
     process.terminate()

@@ -13,13 +13,17 @@ if not __package__:  # started by its path, as a courier is, so that `ps` shows 
     sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def main() -> NoReturn:
-    """Run the command line and exit with its status."""
+def main(before: str = "") -> NoReturn:
+    """Run the command line and exit with its status; *before* is as `run.main` takes it."""
     arguments = sys.argv[1:]
     if arguments[:1] == ["run"]:
         from flipbell import run
 
-        run.main(arguments[1:])
+        run.main(arguments[1:], before)
+    if arguments[:1] == ["report"]:
+        from flipbell import report
+
+        report.main(arguments[1:])
     from flipbell.cli import main as command_line
 
     sys.exit(command_line(arguments))

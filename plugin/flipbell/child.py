@@ -19,6 +19,9 @@ _NULL = "/dev/null"
 _LEASH = (99, 98, 97)  # where the command has its end of the leash: out of a script's way
 _ADDED = ("C.UTF-8", "C.utf8", "UTF-8")
 _KEY = b"token_env"
+_ENVIRON = "/proc/self/environ"
+# Of the fields of /proc/self/stat behind the program's name: where its environment lies.
+_ENV_START, _ENV_END = 47, 48
 _USUAL, _MOST = 1 << 14, 1 << 20  # bytes of a configuration file
 _SUFFIXES = (".yaml", ".yml")
 
@@ -133,18 +136,36 @@ def _found(name: str, environment: "Mapping[str, str]") -> str:
 # in it must not give a token away either.
 
 
-def environment(environ: "Mapping[str, str]", config: str) -> dict[str, str]:
-    """Return the environment for a command, by that of ours and the configuration directory."""
-    hidden = {*_token_names(config), *_added(environ)}
+def environment(environ: "Mapping[str, str]", config: str, before: str = "") -> dict[str, str]:
+    """Return the environment for a command, by that of ours and the configuration directory.
+
+    *before* is the line of /proc/self/stat of the shell that started us, or empty.
+    """
+    hidden = {*_token_names(config), *_added_by_python(environ), *_added_by_shell(environ, before)}
     return {name: value for name, value in environ.items() if name not in hidden}
 
 
-def _added(environ: "Mapping[str, str]") -> "Iterator[str]":
+def _added_by_python(environ: "Mapping[str, str]") -> "Iterator[str]":
     """Yield LC_CTYPE where Python added it, as it does where the agent has no locale."""
     if environ.get("LC_CTYPE") in _ADDED:
-        given = b"\0" + _content("/proc/self/environ")
+        given = b"\0" + _content(_ENVIRON)
         if b"\0LC_CTYPE=" not in given and given != b"\0":
             yield "LC_CTYPE"
+
+
+def _added_by_shell(environ: "Mapping[str, str]", before: str) -> "Iterator[str]":
+    """Yield PWD if the shell added it, as POSIX has shells do.
+
+    That is so if its environment has grown by just this variable. If the shell changed more (bash
+    sets SHLVL, and dash leaves out names that are none for it), what it added stays.
+    """
+    fields = before.rpartition(")")[2].split()
+    if "PWD" not in environ or len(fields) <= _ENV_END:
+        return
+    size = int(fields[_ENV_END]) - int(fields[_ENV_START])
+    added = len(f"PWD={environ['PWD']}\0".encode(errors="surrogateescape"))
+    if len(_content(_ENVIRON)) == size + added:
+        yield "PWD"
 
 
 def _token_names(config: str) -> "Iterator[str]":

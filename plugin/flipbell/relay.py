@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _KEPT = 4096  # bytes of output that are kept
 _BLOCK = 1 << 16
 _FITS = 4096  # bytes that a pipe takes without waiting once it takes any
+_MUCH = 1 << 20  # bytes of output after which a command counts as one that writes much
 
 
 class Relay:
@@ -36,6 +37,9 @@ class Relay:
         self._source = child.source
         self._command = child.pid
         self._output = b""
+        self._passed = 0
+        self._fits = _FITS
+        self._splices = False
         self._status: int | None = None
         self._is_interrupted = False
         self._woken = self._take_signals()
@@ -86,14 +90,15 @@ class Relay:
 
     def _pass_rest(self) -> None:
         """Pass on what an ended command left in its pipe."""
-        posix.set_blocking(self._source, False)
-        try:
-            while self.pass_block():
-                pass
-        except BlockingIOError:  # something that it left running may write more
+        readable = select.poll()
+        readable.register(self._source, select.POLLIN)
+        while readable.poll(0):
+            if not self.pass_block():
+                break
+        else:  # something that it left running may write more
             from flipbell import remains
 
-            remains.pass_on(self, self._source)
+            remains.pass_on(self, readable)
         posix.close(self._source)
 
     def _look(self) -> None:
@@ -110,37 +115,79 @@ class Relay:
                 self._status = status
 
     def pass_block(self) -> bool:
-        """Write the next block of the command's output; return False where no more is to be had."""
+        """Pass on what the command has written; return False if there is no more, or no reader.
+
+        It is called only when there is something to read, or the end of it.
+        """
+        # Once the agent's end is closed, so is ours of the command's pipe: the command learns it.
+        if self._splices:
+            return self._splice()
         block = posix.read(self._source, _BLOCK)
         if len(self._output) < _KEPT:
             self._output = (self._output + block)[:_KEPT]
-        # Where nobody reads it, our end of its pipe is closed, and the command learns that.
+        self._passed += len(block)
+        if self._passed - len(block) < _MUCH <= self._passed:
+            self._expect_much()
         return bool(block) and self._write(block)
 
-    def _write(self, block: bytes) -> bool:
-        """Write to the agent; return False where nobody reads it.
+    def _expect_much(self) -> None:
+        """Prepare for a command that goes on writing much."""
+        from flipbell import flood
 
-        Where the agent has interrupted the command, and that has ended, what does not fit is left:
-        the command would have died with it.
-        """
+        flood.widen(self._source)
+        self._splices = flood.can_splice(1)
+        if flood.never_waits(1):
+            self._fits = _BLOCK
+
+    def _splice(self) -> bool:
+        """Have the kernel move the command's output to the agent."""
+        from flipbell import flood
+
+        try:
+            return flood.splice(self._source, 1) > 0
+        except BlockingIOError:
+            return self._is_writable(self._sink())
+        except BrokenPipeError:
+            return False
+        except OSError:  # not between these two, as to a file that is only appended to
+            self._splices = False
+            return self.pass_block()
+
+    def _write(self, block: bytes) -> bool:
+        """Write to the agent; return False if it does not read, or no longer needs to."""
+        sink = self._sink()
+        while block:
+            if not self._is_writable(sink):
+                return False
+            try:
+                block = block[posix.write(1, block[: self._fits]) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return False
+        return True
+
+    def _sink(self) -> select.poll:
         events = select.poll()
         events.register(1, select.POLLOUT)
         events.register(self._woken, select.POLLIN)
-        while block:
+        return events
+
+    def _is_writable(self, sink: select.poll) -> bool:
+        """Wait until the agent takes output, or has closed its end.
+
+        Return False once the agent has interrupted the command, and that has ended: what does not
+        fit is left, because the command would have died with it.
+        """
+        while True:
             is_over = self._status is not None and self._is_interrupted
-            ready = dict(events.poll(0 if is_over else None))
+            ready = dict(sink.poll(0 if is_over else None))
             if self._woken in ready:
                 self._look()
             if 1 in ready:
-                try:
-                    block = block[posix.write(1, block[:_FITS]) :]
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    return False
-            elif is_over:
+                return True
+            if is_over:
                 return False
-        return True
 
 
 def _tie(leash: int, pid: int) -> None:

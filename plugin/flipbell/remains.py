@@ -7,6 +7,7 @@ from flipbell.child import PASSED_ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from select import poll
     from typing import NoReturn
 
     from flipbell.relay import Relay
@@ -14,17 +15,16 @@ if TYPE_CHECKING:
 _SIGNAL_STATUS = 128
 
 
-def pass_on(relay: "Relay", source: int) -> None:
+def pass_on(relay: "Relay", readable: "poll") -> None:
     """Leave a child behind for the output of what an ended command left running.
 
-    The agent would see the command end now and its output later, so it does.
+    The agent would see the command end now and its output later, so it does. *readable* waits for
+    that output.
     """
-    posix.set_blocking(source, True)
     try:
         child = posix.fork()
     except OSError:  # no room for another process: then the answer has to wait for the output
-        while relay.pass_block():
-            pass
+        _pass_all(relay, readable)
         return
     if child:
         return
@@ -32,9 +32,13 @@ def pass_on(relay: "Relay", source: int) -> None:
         _signal.signal(number, _signal.SIG_DFL)
     posix.close(0)
     posix.close(2)
-    while relay.pass_block():
-        pass
+    _pass_all(relay, readable)
     posix._exit(0)
+
+
+def _pass_all(relay: "Relay", readable: "poll") -> None:
+    while readable.poll() and relay.pass_block():
+        pass
 
 
 def die_of(number: int) -> "NoReturn":

@@ -90,8 +90,11 @@ def _option(call: Call, word: str, words: "Iterator[str]") -> None:
     call.options[name] = value
 
 
-def main(arguments: list[str]) -> "NoReturn":
-    """Run a check and end as it ended."""
+def main(arguments: list[str], before: str = "") -> "NoReturn":
+    """Run a check and end as it ended.
+
+    *before* is what /proc/self/stat said of the launcher's shell, empty if there was none.
+    """
     try:
         call = parse(arguments)
     except HelpAsked:
@@ -100,7 +103,7 @@ def main(arguments: list[str]) -> "NoReturn":
         _answer(f"UNKNOWN - flipbell: {error}\n", UNKNOWN)
     environ = {_text(name): _text(value) for name, value in posix.environ.items()}
     config = places.find_config(call.options.get("config"), environ)
-    given = child.environment(environ, config)
+    given = child.environment(environ, config, before)
     try:
         started = child.start(call.command, given, with_stdin=call.stdin)
     except OSError as error:

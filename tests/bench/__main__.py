@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fronts
 import inside
 import outside
 import queues
@@ -31,6 +32,8 @@ PARTS = {
     "stream": inside.stream,
     "requests": queues.requests,
     "flush": queues.flush,
+    "output": fronts.output,
+    "ways": fronts.ways,
 }
 
 

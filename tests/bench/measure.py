@@ -80,6 +80,10 @@ class Rounds:
         low, middle, high = statistics.quantiles(self._times[name], n=4)
         return f"{middle * 1e3:.2f} ms ({low * 1e3:.2f}-{high * 1e3:.2f})"
 
+    def median(self, name: str) -> float:
+        """Return the median, in seconds."""
+        return statistics.median(self._times[name])
+
     def ratio(self, name: str, base: str) -> float:
         """Return the median of the ratios, round by round."""
         pairs = zip(self._times[name], self._times[base], strict=True)

@@ -1,16 +1,14 @@
-"""Agent formats: one module for each agent, which alone knows how that agent tells a result."""
+"""Agent formats: one module for each agent, which alone knows how that agent tells a result.
 
-from __future__ import annotations
+`Given` and `AgentFormat` are loaded when first asked for, because the short cut of `report` needs
+neither of them.
+"""
 
-import importlib
-import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, cast
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from flipbell.agents.given import AgentFormat, Given
 
-    from flipbell.model import CheckResult
+__all__ = ["BUILT_IN", "AgentFormat", "FormatError", "Given", "built_in", "required"]
 
 # By the name that `report --from` gives them. A notifier is called for every result, so only the
 # module that is asked for is loaded.
@@ -40,46 +38,26 @@ class FormatError(ValueError):
     """The agent's call does not say what it should; the message names what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What an agent gives: options, environment, and stdin, which is read only when asked for."""
+def __getattr__(name: str) -> object:
+    if name not in ("AgentFormat", "Given"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flipbell.agents import given
 
-    host: str | None = None
-    check: str | None = None
-    status: str | None = None
-    output: str | None = None
-    event: str | None = None  # what the agent calls the occasion, as Nagios' NOTIFICATIONTYPE
-    state_type: str | None = None  # SOFT where the agent is about to check again
-    occurred_at: float | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
-    read_stdin: Callable[[], bytes] = bytes
-    this_host: str = ""
-    # The time of a result that the agent gave none for; left out, its CheckResult takes its own.
-    now: float = math.nan
-
-    @property
-    def time(self) -> float:
-        """When it was: as an option says, else now."""
-        return self.now if self.occurred_at is None else self.occurred_at
+    return getattr(given, name)
 
 
-class AgentFormat(Protocol):
-    """Turns what an agent gives into check results."""
-
-    def __call__(self, given: Given) -> list[CheckResult]:
-        """Return the results; none where the call tells of no result. Raises FormatError."""
-        ...
-
-
-def built_in(name: str) -> AgentFormat | None:
+def built_in(name: str) -> "AgentFormat | None":
     """Return the format of that name that comes with flipbell, or None."""
     if name not in _MODULES:
         return None
+    import importlib
+
     module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
-    return cast("AgentFormat", module.read)
+    read: AgentFormat = module.read
+    return read
 
 
-def required(value: str | None, option: str) -> str:
+def required(value: "str | None", option: str) -> str:
     """Return what must be given. Raises FormatError."""
     if not value:
         raise FormatError(f"expected {option}")

@@ -10,6 +10,7 @@ the epoch. The status may be an exit status.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,19 @@ _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # typeshed l
 
 
 def read(given: Given) -> list[CheckResult]:
-    """Read the results on stdin; options fill in what they lack."""
+    """Read the results on stdin.
+
+    Options fill in what they lack; an explicit time wins over theirs, as with every format.
+    """
     value = parse(given.read_stdin())
     items = value if isinstance(value, list) else [value]
-    return [
+    results = [
         result(item, given.now, host=given.host or given.this_host, check=given.check)
         for item in items
     ]
+    if given.occurred_at is None:
+        return results
+    return [replace(result, occurred_at=given.occurred_at) for result in results]
 
 
 def glance(text: str) -> tuple[dict[str, Any], Status] | None:

@@ -24,4 +24,4 @@ def read(given: Given) -> list[CheckResult]:
     except ValueError as error:
         raise FormatError(f"MACKEREL_STATUS: {error}") from None
     output = given.environ.get("MACKEREL_CHECK_MESSAGE", "")
-    return [CheckResult(given.host or given.this_host, check, status, output, given.now)]
+    return [CheckResult(given.host or given.this_host, check, status, output, given.time)]

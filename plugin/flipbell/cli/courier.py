@@ -62,10 +62,7 @@ def run(options: argparse.Namespace) -> int:
     if options.handed_over:
         return _run_handed_over(directory, options.config)
     state.prepare(directory)
-    lock = _take_over(directory)
-    if lock is None:
-        raise CommandError(f"another courier is at work for {directory}, and does not end")
-    courier = _courier(directory, options.config, lock)
+    courier = _courier(directory, options.config, _take_over(directory))
     _stop_on_signals(courier)
     try:
         courier.run(stay=True)
@@ -101,14 +98,20 @@ def _courier(directory: str, config: str | None, lock: int) -> Courier:
     return Courier(directory, rooms, extensions, lock=lock)
 
 
-def _take_over(directory: str) -> int | None:
-    """Take the courier's lock, waiting a while for a short-lived courier to end."""
-    for _ in range(int(10 / _LOOK)):
-        lock = state.try_lock(directory, state.COURIER_LOCK)
-        if lock is not None:
-            return lock
+def _take_over(directory: str) -> int:
+    """Take the courier's lock, waiting for another courier to end for as long as that takes.
+
+    A service manager would only start this one again and again. A SIGTERM ends the wait.
+    """
+    lock = state.try_lock(directory, state.COURIER_LOCK)
+    if lock is None:
+        notice = f"another courier is at work for {directory}; waiting until it ends"
+        log.warning(notice)
+        print(f"flipbell: {escaped(notice)}", file=sys.stderr, flush=True)
+    while lock is None:
         time.sleep(_LOOK)
-    return None
+        lock = state.try_lock(directory, state.COURIER_LOCK)
+    return lock
 
 
 def _stop_on_signals(courier: Courier) -> None:

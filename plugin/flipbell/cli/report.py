@@ -51,7 +51,10 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="$SERVICESTATETYPE$; SOFT is no result",
     )
     parser.add_argument(
-        "--time", metavar="SECONDS", help="when it was, since the epoch", type=float
+        "--time",
+        metavar="SECONDS",
+        help="when it was, since the epoch; wins over the agent's own time",
+        type=float,
     )
     parser.add_argument(
         "--complete",
