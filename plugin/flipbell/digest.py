@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipbell import message, routing
-from flipbell.model import Notification, Status
+from flipbell.model import WORST_FIRST, Notification
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from flipbell.model import Channel, Transition
+    from flipbell.model import Channel, Status, Transition
     from flipbell.routing import Decision
 
     Check = tuple[str, str]
 
 _HEAD_ROOM = 1000  # UTF-16 units for the first line, mentions and marks
 _OUTPUT_LIMIT = 100  # characters of each change's output
-_WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
 
 
 def wanted(
@@ -82,7 +81,7 @@ class Digest:
         head = message.escape(f"{mark}{len(self.parts)} changes, told together:", self._channel)
         mentions = message.cut(" ".join(filter(None, self._mentions)), _HEAD_ROOM // 2)
         lines = [line for found in self._lines.values() for line in found]
-        worst = min(self._last.values(), key=_WORST_FIRST.index)
+        worst = min(self._last.values(), key=WORST_FIRST.index)
         return Notification(
             message=self._break.join([f"{mentions} {head}".lstrip(), *lines]),
             format=self._channel.format,

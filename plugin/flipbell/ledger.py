@@ -27,6 +27,8 @@ RESET = (
     "What was told before may be told again, and a recovery may go untold."
 )
 _PRUNED_AT_ONCE = 1000
+_NEWEST = 20_000  # transitions that are looked through for a check's output
+_SHOWN_OUTPUT = 500  # characters
 
 
 class Ledger(Outbox):
@@ -140,6 +142,26 @@ class Ledger(Outbox):
             "SELECT host, name, status, since FROM checks WHERE status > 0 ORDER BY host, name"
         )
         return [(host, name, Status(status), since) for host, name, status, since in rows]
+
+    def last_outputs(self, checks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return what each of these checks reported when its status last changed.
+
+        Only the newest transitions are read, so that this takes milliseconds in any ledger; a
+        check that changed before them is left out.
+        """
+        wanted = set(checks)
+        outputs: dict[tuple[str, str], str] = {}
+        rows = self._db.execute(
+            "SELECT host, name, substr(output, 1, ?) FROM transitions WHERE kind != ?"
+            " ORDER BY id DESC LIMIT ?",
+            (_SHOWN_OUTPUT, Kind.NOTICE.value, _NEWEST),
+        )
+        for host, name, output in rows:
+            if (host, name) in wanted:
+                outputs.setdefault((host, name), output)
+                if len(outputs) == len(wanted):
+                    break
+        return outputs
 
     def count_checks(self) -> int:
         """Return how many checks were ever seen."""

@@ -46,6 +46,7 @@ class Status(enum.Enum):
 
 
 _BY_CODE = {status.value: status for status in Status}
+WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Metric:
 
 def as_prometheus(seen: Survey, now: float) -> str:
     """Return the metrics, each with its help and type."""
-    found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen)]
+    found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen, now)]
     return "".join(f"{line}\n" for metric in found for line in metric.lines())
 
 
@@ -69,12 +69,15 @@ def _of_channels(seen: Survey, now: float) -> list[Metric]:
     ]
 
 
-def _of_the_host(seen: Survey) -> list[Metric]:
+def _of_the_host(seen: Survey, now: float) -> list[Metric]:
+    waited = "For how long recorded results have waited for a courier to take them."
     errors = sum(not problem.is_warning for problem in seen.problems)
     return [
         Metric("checks", "Checks that were seen.", [({}, seen.checks)]),
         Metric("checks_failing", "Those not OK.", [({}, len(seen.failing))]),
         Metric("config_errors", "Mistakes in the configuration.", [({}, errors)]),
+        Metric("spool_waiting_seconds", waited, [({}, seen.untaken_for(now))]),
+        Metric("courier_up", "Whether a courier is at work.", [({}, seen.is_courier_alive)]),
         Metric("up", "Whether the state can be used.", [({}, not seen.faults)]),
     ]
 
