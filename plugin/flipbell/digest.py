@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import message, routing
 from flipbell.model import WORST_FIRST, Notification
+from flipbell.zones import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -73,7 +74,8 @@ class Digest:
     def _line(self, transition: Transition) -> str:
         output = message.first_lines(transition.output).partition("\n")[0]
         output = message.cut(output, _OUTPUT_LIMIT)
-        said = f"{message.clock(transition.occurred_at)}  {transition.status.name}  {output}"
+        time = clock(transition.occurred_at, self._channel.timezone)
+        said = f"{time}  {transition.status.name}  {output}"
         return message.escape(said.rstrip(), self._channel)
 
     def notification(self, mark: str) -> Notification:

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` where one of the choices is close."""
-    close = difflib.get_close_matches(word.lower(), list(choices), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    """Return `, did you mean 'x'?` if one of the choices is close, in any case of its letters."""
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f", did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def listed(words: Sequence[str]) -> str:
