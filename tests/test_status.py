@@ -144,13 +144,14 @@ def test_the_worst_comes_first_with_what_the_check_reported(quiet: Site) -> None
 
 
 def test_what_a_check_reported_is_that_of_its_last_change(quiet: Site) -> None:
+    quiet.run("before", 1, "for long")
     for code, output in ((2, "first"), (0, "fine"), (1, "second"), (1, "not a change")):
         quiet.run("disk", code, output)
     quiet.deliver()
 
-    (failing,) = _survey(quiet).failing
+    outputs = {each.check: each.output for each in _survey(quiet).failing}
 
-    assert failing.output == "second"
+    assert outputs == {"before": "for long", "disk": "second"}
 
 
 def test_only_the_newest_changes_are_read_for_it(
