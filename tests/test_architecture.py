@@ -23,7 +23,8 @@ LAYERS = [
     | {"child", "relay", "remains", "quiet", "fifo"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
-    {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
+    {"aside", "memory", "routing", "message", "retry", "agents", "channels"}
+    | {"channels.token", "channels.failure"},
     {"agents.states", "agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.sauna"}
     | {"agents.collectd", "agents.mon", "agents.monit", "agents.netdata", "agents.zabbix"},
     {"agents.alertmanager", "agents.checkmk", "agents.consul", "agents.icinga2"}
