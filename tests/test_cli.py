@@ -39,7 +39,7 @@ def test_help_has_an_example(site: Site, command: str) -> None:
     assert b"example: " in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["status", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["--nonsense"]])
 def test_a_wrong_call_is_2(site: Site, arguments: list[str]) -> None:
     done = site.flipbell(*arguments)
 

@@ -136,6 +136,14 @@ class Ledger(Outbox):
         )
         return None if row is None else (Status(row[0]), row[1])
 
+    def similar(self, host: str, name: str) -> list[tuple[str, str]]:
+        """Return the host's checks or, if it has none, the checks of that name on other hosts."""
+        rows = self._db.execute("SELECT host, name FROM checks WHERE host = ?", (host,)).fetchall()
+        return (
+            rows
+            or self._db.execute("SELECT host, name FROM checks WHERE name = ?", (name,)).fetchall()
+        )
+
     def problems(self) -> list[tuple[str, str, Status, float]]:
         """Return host, check, status and since when, of each check that is not OK."""
         rows = self._db.execute(

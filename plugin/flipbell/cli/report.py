@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import log, places, recorder, relay
 from flipbell.agents import BUILT_IN, FormatError, Given, built_in
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, epoch
 from flipbell.model import CheckResult, Status
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help="$SERVICESTATETYPE$; SOFT is no result",
     )
     parser.add_argument(
-        "--time", metavar="SECONDS", help="when it was, since the epoch", type=float
+        "--time", metavar="SECONDS", help="when it was, since the epoch", type=epoch
     )
     parser.add_argument(
         "--echo", action="store_true", help="print the output and exit with the check's status"
