@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import FLIPBELL, as_nobody
+from conftest import FLIPBELL, Process, as_nobody
 from flipbell import look, places
 from flipbell.cli.metrics import as_prometheus
 from flipbell.cli.status import as_plugin
@@ -263,6 +263,22 @@ def test_another_configuration_is_named_with_the_way_out(quiet: Site, tmp_path: 
     for said in (done.stdout.decode(), plugin.stdout.decode()):
         assert f"belongs to the configuration {quiet.config}, and this is {other}; " in said
         assert f"use --config {quiet.config}, or give each configuration its own --state" in said
+
+
+def test_flush_does_not_wait_for_the_courier_of_another_configuration(
+    site: Site, hipchat_room: HipChatRoom, tmp_path: Path
+) -> None:
+    site.channel(hipchat_room.url)
+    other = tmp_path / "other.d"
+    other.mkdir()
+    with Process([FLIPBELL, "courier"], env=site.environ):
+        site.run("disk", 2)
+        hipchat_room.wait_for(1)
+
+        done = site.flipbell("flush", "--config", str(other))
+
+    assert done.returncode == 2
+    assert f"belongs to the configuration {site.config}" in done.stderr.decode()
 
 
 @AS_ROOT

@@ -11,6 +11,7 @@ from flipbell import log, places, recorder, relay
 from flipbell.agents import BUILT_IN, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command, epoch
 from flipbell.model import CheckResult, Status
+from flipbell.wording import suggestion
 
 if TYPE_CHECKING:
     import argparse
@@ -81,8 +82,9 @@ def _format(options: argparse.Namespace) -> AgentFormat:
 
     others = Extensions.load().agent_formats()
     if name not in others:
-        names = ", ".join(sorted({*BUILT_IN, *others}))
-        raise CommandError(f"--from {name}: expected one of {names}")
+        names = sorted({*BUILT_IN, *others})
+        hint = suggestion(name, names)
+        raise CommandError(f"--from {name}: expected one of {', '.join(names)}{hint}")
     return others[name]
 
 

@@ -137,12 +137,12 @@ def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]
 def _critical(seen: look.Survey, limit: float, now: float) -> list[str]:
     paused = [view for view in seen.channels if view.state.paused]
     late = [view for view in seen.waiting if view.oldest is not None and now - view.oldest > limit]
-    waited = seen.untaken_for(now)
+    is_stuck = seen.is_courier_alive and seen.untaken_for(now) > limit
     return [
         *seen.faults,
         *(f"channel {view.state.name} is paused: {view.state.last_error}" for view in paused),
         *(f"channel {view.state.name}: a change waits for too long" for view in late),
-        *(["recorded results wait for a courier for too long"] if waited > limit else []),
+        *(["recorded results wait for a courier for too long"] if is_stuck else []),
         *([_forsaken(seen, now)] if _is_forsaken(seen, min(limit, _LONG_FORSAKEN), now) else []),
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import unicodedata
 from datetime import datetime, timezone
@@ -63,6 +62,8 @@ def fitted(text: str, columns: int) -> str:
 
 def columns(default: int) -> int:
     """Return the width of the terminal, or *default* if stdout is none."""
+    import shutil
+
     return shutil.get_terminal_size((default, 24)).columns if sys.stdout.isatty() else default
 
 
