@@ -154,20 +154,20 @@ def test_what_a_check_reported_is_that_of_its_last_change(quiet: Site) -> None:
     assert outputs == {"before": "for long", "disk": "second"}
 
 
-def test_only_the_newest_changes_are_read_for_it(
-    quiet: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flipbell.ledger._NEWEST", 1)
-    quiet.run("old", 2, "long ago")
-    quiet.run("new", 2, "just now")
+def test_what_a_check_reported_is_found_by_an_index(quiet: Site) -> None:
+    quiet.run("disk", 2)
     quiet.deliver()
-
+    statements: list[str] = []
     ledger = Ledger.view(str(quiet.state))
     assert ledger is not None
-    outputs = ledger.last_outputs([("web-01", "old"), ("web-01", "new")])
+    ledger._db.set_trace_callback(statements.append)
+    ledger.output_at("web-01", "disk", 1.0)
+    ledger._db.set_trace_callback(None)
+
+    plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {statements[0]}").fetchall()
     ledger.close()
 
-    assert outputs == {("web-01", "new"): "just now"}
+    assert "USING INDEX transitions_by_time (occurred_at=?)" in str(plan)
 
 
 @pytest.mark.parametrize(

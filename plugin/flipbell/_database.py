@@ -89,6 +89,10 @@ CREATE TABLE counters (
     PRIMARY KEY (channel, name)
 ) WITHOUT ROWID;
 """,
+    """
+-- for the newest of a long history
+CREATE INDEX transitions_by_time ON transitions (occurred_at);
+""",
 )
 VERSION = len(_SCRIPTS)
 

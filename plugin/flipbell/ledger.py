@@ -27,7 +27,6 @@ RESET = (
     "What was told before may be told again, and a recovery may go untold."
 )
 _PRUNED_AT_ONCE = 1000
-_NEWEST = 20_000  # transitions that are looked through for a check's output
 _SHOWN_OUTPUT = 500  # characters
 
 
@@ -151,25 +150,14 @@ class Ledger(Outbox):
         )
         return [(host, name, Status(status), since) for host, name, status, since in rows]
 
-    def last_outputs(self, checks: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
-        """Return what each of these checks reported when its status last changed.
-
-        Only the newest transitions are read, so that this takes milliseconds in any ledger; a
-        check that changed before them is left out.
-        """
-        wanted = set(checks)
-        outputs: dict[tuple[str, str], str] = {}
-        rows = self._db.execute(
-            "SELECT host, name, substr(output, 1, ?) FROM transitions WHERE kind != ?"
-            " ORDER BY id DESC LIMIT ?",
-            (_SHOWN_OUTPUT, Kind.NOTICE.value, _NEWEST),
+    def output_at(self, host: str, name: str, since: float) -> str:
+        """Return the begin of what a check reported when it took its status; empty if unknown."""
+        row = self._one(
+            "SELECT substr(output, 1, ?) FROM transitions WHERE occurred_at = ? AND host = ?"
+            " AND name = ? ORDER BY id DESC LIMIT 1",
+            (_SHOWN_OUTPUT, since, host, name),
         )
-        for host, name, output in rows:
-            if (host, name) in wanted:
-                outputs.setdefault((host, name), output)
-                if len(outputs) == len(wanted):
-                    break
-        return outputs
+        return "" if row is None else str(row[0])
 
     def count_checks(self) -> int:
         """Return how many checks were ever seen."""

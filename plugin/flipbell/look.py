@@ -194,9 +194,10 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
 
 
 def _failing(ledger: Ledger) -> tuple[Failing, ...]:
-    problems = ledger.problems()
-    outputs = ledger.last_outputs((host, check) for host, check, _, _ in problems)
-    failing = (Failing(*problem, outputs.get(problem[:2], "")) for problem in problems)
+    failing = (
+        Failing(host, check, status, since, ledger.output_at(host, check, since))
+        for host, check, status, since in ledger.problems()
+    )
     return tuple(sorted(failing, key=lambda each: WORST_FIRST.index(each.status)))
 
 
