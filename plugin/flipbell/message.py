@@ -167,7 +167,7 @@ def length(text: str) -> int:
 
 
 def escape(value: str, channel: Channel) -> str:
-    """Return text as the channel's format shows it, with nothing in it at work."""
+    """Return text escaped for the channel's format, so that no markup or mention takes effect."""
     if channel.format == "html":
         return html.escape(value).replace("\n", "<br>")
     return value.replace("@", "@\u200b")  # output must not ping @all
