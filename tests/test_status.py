@@ -305,7 +305,9 @@ def test_a_foreign_user_is_told_that_it_cannot_know(quiet: Site) -> None:
     assert f"broken: state directory {quiet.state}: belongs to user 0" in said
     assert plugin.returncode == 3
     assert plugin.stdout.startswith(b"FLIPBELL UNKNOWN - state directory")
+    assert b"waiting=" not in plugin.stdout
     assert b"flipbell_up 0\n" in metrics.stdout
+    assert b"flipbell_checks" not in metrics.stdout
 
 
 def test_a_user_without_a_state_is_told_whose_the_hosts_state_is(

@@ -124,7 +124,7 @@ def test_every_option_says_in_words_what_it_expects() -> None:
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_help_that_nobody_reads_is_quiet(site: Site, stream: str) -> None:
+def test_a_closed_pipe_is_no_error(site: Site, stream: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     options: dict[str, Any] = {"capture_output": False, "stdout": writing, "stderr": writing}

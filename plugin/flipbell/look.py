@@ -35,7 +35,7 @@ class ChannelView:
     oldest: float | None  # when the first of them occurred
     dead: int
     is_configured: bool
-    fault: str | None  # why nothing is delivered, where the configuration is the reason
+    fault: str | None  # why nothing is delivered, if the configuration is the reason
 
     @property
     def is_troubled(self) -> bool:
@@ -204,7 +204,8 @@ def _failing(ledger: Ledger) -> tuple[Failing, ...]:
 def _untaken_since(directory: str, position: spool.Position = spool.START) -> float | None:
     """Return since when the first result that waits in the spool has waited; None if none does.
 
-    One that waits alone has waited since the spool was written to, whatever time its agent gave.
+    One that waits alone has waited since the spool was written to, even if its agent gave another
+    time.
     """
     lines = spool.Reader(directory, position).lines()
     line = next(lines, None)

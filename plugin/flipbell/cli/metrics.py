@@ -33,7 +33,9 @@ class Metric:
 
 
 def as_prometheus(seen: Survey, now: float) -> str:
-    """Return the metrics, each with its help and type."""
+    """Return the metrics, each with its help and type; of a state that is not known, no figures."""
+    if not seen.is_known:
+        return "".join(f"{line}\n" for line in _up(seen).lines())
     found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen, now)]
     return "".join(f"{line}\n" for metric in found for line in metric.lines())
 
@@ -78,8 +80,12 @@ def _of_the_host(seen: Survey, now: float) -> list[Metric]:
         Metric("config_errors", "Mistakes in the configuration.", [({}, errors)]),
         Metric("spool_waiting_seconds", waited, [({}, seen.untaken_for(now))]),
         Metric("courier_up", "Whether a courier is at work.", [({}, seen.is_courier_alive)]),
-        Metric("up", "Whether the state can be used.", [({}, not seen.faults)]),
+        _up(seen),
     ]
+
+
+def _up(seen: Survey) -> Metric:
+    return Metric("up", "Whether the state can be used.", [({}, not seen.faults)])
 
 
 def _counters(seen: Survey, name: str, label: str | None) -> list[Sample]:

@@ -128,9 +128,9 @@ def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]
     critical = _critical(seen, limit, now)
     warning = [text for text in _warnings(seen, now) if text not in critical]
     status = Status.CRITICAL if critical else Status.WARNING if warning else Status.OK
-    if not seen.is_known:
-        status = Status.UNKNOWN
     text = escaped("; ".join(critical + warning)).replace("|", "/")
+    if not seen.is_known:
+        return Status.UNKNOWN, text
     return status, f"{text or _counted(len(seen.channels), 'channel')} | {_metrics(seen, now)}"
 
 
@@ -177,7 +177,8 @@ def _is_forsaken(seen: look.Survey, longest: float, now: float) -> bool:
 
 def _forsaken(seen: look.Survey, now: float) -> str:
     waited = duration(seen.untaken_for(now))
-    return f"recorded results wait for a courier ({waited} so far): run flipbell flush"
+    way_out = "run flipbell flush, or start the courier's service"
+    return f"recorded results wait for a courier ({waited} so far): {way_out}"
 
 
 def _is_stuck(seen: look.Survey, now: float) -> bool:
