@@ -197,6 +197,8 @@ def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
 
 def _refuse_mismatch(directory: str, config: str | None) -> None:
     """Raise CommandError if the living courier delivers for another configuration."""
+    import sqlite3
+
     from flipbell.binding import config_for, mismatch
 
     ledger = Ledger.view(directory)
@@ -204,6 +206,9 @@ def _refuse_mismatch(directory: str, config: str | None) -> None:
         return
     try:
         fault = mismatch(ledger, config_for(directory, config))
+    except sqlite3.Error:
+        # The courier is about to set a broken ledger aside.
+        return
     finally:
         ledger.close()
     if fault is not None:
