@@ -19,12 +19,12 @@ PACKAGE = Path(flipbell.__file__).parent
 # From what the rest stands on to what stands on everything. A module imports only from the lines
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
-    {"model", "places", "state", "log", "wording", "surroundings"}
+    {"model", "places", "state", "log", "wording", "surroundings", "zones", "perfdata"}
     | {"child", "relay", "flood", "remains", "quiet", "fifo"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
     {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"}
-    | {"agents.given", "agents.glance"},
+    | {"channels.failure", "agents.given", "agents.glance"},
     {"agents.states", "agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.sauna"}
     | {"agents.collectd", "agents.mon", "agents.monit", "agents.netdata", "agents.zabbix"},
     {"agents.alertmanager", "agents.checkmk", "agents.consul", "agents.icinga2"}

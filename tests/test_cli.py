@@ -40,7 +40,7 @@ def test_help_has_an_example(site: Site, command: str) -> None:
     assert b"example: " in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["status", "--nonsense"]])
+@pytest.mark.parametrize("arguments", [["nonsense"], ["status", "--nonsense"], ["--nonsense"]])
 def test_a_wrong_call_is_2(site: Site, arguments: list[str]) -> None:
     done = site.flipbell(*arguments)
 
@@ -75,7 +75,7 @@ def test_status_shows_what_fails_and_what_waits(site: Site, hipchat_room: HipCha
     assert done.returncode == 1
     said = done.stdout.decode().splitlines()
     assert "checks   2 seen, 1 not OK" in said
-    assert any(line.startswith("CRITICAL  disk on web-01  for ") for line in said)
+    assert any(line.startswith("CRITICAL  disk on web-01  since ") for line in said)
     assert said[-1].startswith("channel  ops  1 waiting; paused; HTTP 401: the token is not")
 
 

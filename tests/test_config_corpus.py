@@ -32,6 +32,7 @@ REMEDY = re.compile(
 )
 PARSED_AWAY = "the parser that comes before the schema leaves no trace of it"
 ELSEWHERE = "it may stand in the defaults of another file"
+ZONES = "which time zones there are is the host's own list"
 BEYOND_THE_SCHEMA = {
     "channel-name-boolean": PARSED_AWAY,
     "channel-twice": PARSED_AWAY,
@@ -47,6 +48,8 @@ BEYOND_THE_SCHEMA = {
     "room-underscores": PARSED_AWAY,
     "timeout-nan": PARSED_AWAY,
     "token-number": PARSED_AWAY,
+    "timezone-misspelt": ZONES,
+    "timezone-of-defaults": ZONES,
     "type-unknown": "an extension may bring the type",
 }
 
@@ -148,6 +151,7 @@ MORE_URLS = [
     "https:/h",
 ]
 MESSAGES = ["$status", "${host}!", "$$5", "$ 5", "$statusx", "$Status", "${host", "a\n$check", "$"]
+MESSAGES += ["$history", "a ${perfdata}", "$histories"]
 COLORS = ["yellow", "green", "red", "purple", "gray", "random", "grey", "Red"]
 BY_KEY = {
     "type": st.sampled_from(["hipchat", 1, None]),
@@ -165,6 +169,7 @@ BY_KEY = {
     "message": st.sampled_from(MESSAGES) | ANY,
     "mention": _by_status(st.sampled_from(["@here", "", 5, None])),
     "from": ANY,
+    "timezone": st.sampled_from(["UTC", "local", "Asia/Tokyo", "utc", "/etc/x", "a/../b"]) | ANY,
     "per_minute": ANY,
     "timeout": ANY,
     "verify": st.sampled_from(["/ca.pem", "ca.pem"]) | ANY,

@@ -54,6 +54,12 @@ def test_lists_every_change_with_its_time_grouped_by_check() -> None:
     ]
 
 
+def test_its_times_are_in_the_channels_time_zone() -> None:
+    digest = _digest(replace(PLAIN, timezone="Asia/Tokyo"), ("disk", CRITICAL, ""))
+
+    assert "2001-09-09 10:46:40 UTC+09:00  CRITICAL" in digest.notification("").message
+
+
 def test_a_repeat_says_so_and_a_mention_pings_once() -> None:
     channel = replace(PLAIN, format="text", mention={CRITICAL: "@here"})
 

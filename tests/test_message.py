@@ -74,6 +74,21 @@ def test_a_template_of_ones_own() -> None:
     assert said == "CRITICAL|WARNING|1 h 1 min|web-01|disk|ops|&lt;"
 
 
+@pytest.mark.parametrize("form", ["html", "text"])
+def test_a_template_has_the_history_with_its_brackets_and_nothing_on_first_sight(
+    form: str,
+) -> None:
+    channel = replace(CHANNEL, format=form, message="$status: $check$history: $output")
+    first = replace(DISK, previous=None, previous_since=None, output="o")
+
+    assert render(replace(DISK, output="o"), channel, now=NOW) == (
+        "CRITICAL: disk (was WARNING for 1 h 1 min): o"
+    )
+    assert render(first, channel, now=NOW) == "CRITICAL: disk: o"
+    late = render(first, channel, now=NOW + LATE + 1)
+    assert late == "CRITICAL: disk (at 2026-11-23 02:13:20 UTC): o"
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [(0, "0 s"), (59.9, "59 s"), (61, "1 min 1 s"), (7200, "2 h"), (90061, "1 d 1 h"), (-5, "0 s")],
@@ -93,7 +108,9 @@ def test_control_characters_and_direction_marks_are_gone() -> None:
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=300)
 LONG = st.builds(lambda text, times: text * times, ANY_TEXT, st.integers(1, 200))
-TEMPLATES = st.none() | st.just("$output $output $output $output $output $output $host $check")
+TEMPLATES = st.sampled_from(
+    [None, "$output $output $output $output $output $output $host $check", "$perfdata " * 9]
+)
 
 
 @given(LONG, LONG, LONG, TEMPLATES, st.sampled_from(["html", "text"]))
@@ -101,7 +118,7 @@ def test_any_output_fits_and_is_whole(
     host: str, check: str, output: str, template: str | None, form: str
 ) -> None:
     channel = replace(CHANNEL, message=template, format=form)
-    transition = replace(DISK, host=host, check=check, output=output)
+    transition = replace(DISK, host=host, check=check, output=f"{output}|a=1{output}")
 
     said = render(transition, channel, now=NOW)
 

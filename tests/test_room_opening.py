@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import sqlite3
@@ -93,7 +94,7 @@ def test_one_state_has_one_room(room: OpenRoom) -> None:
         ("--memory --room ops=TOKEN --cert x", "--cert and --key: give both, or neither"),
         ("--memory --room ops=TOKEN --cert x --key x", "--cert x and --key x: No such file"),
         ("--memory --room ops=TOKEN --port BUSY", "name another --port, or 0 for a free one"),
-        ("--port 65536", "argument --port: invalid"),
+        ("--port 65536", "--port: expected a whole number"),
         ("--memory --state x", "not allowed with argument"),
         ("--state NEWER", "a newer flipbell wrote version 99 of it; upgrade flipbell"),
         ("--state BROKEN", "move it aside, or name another place"),
@@ -130,8 +131,10 @@ def test_a_missing_extra_is_named_in_a_line(command: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
 
     assert done.returncode == 2
+    # Not by the name of a package that no index has, and into the environment that lacks it.
     assert done.stderr.decode() == (
-        "flipbell: the room needs nh3, which is not installed: pip install 'flipbell[room]'\n"
+        "flipbell: the room needs nh3, which is not installed; in a checkout of flipbell: "
+        f"{shlex.quote(sys.executable)} -m pip install '.[room]'\n"
     )
 
 

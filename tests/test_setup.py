@@ -418,7 +418,7 @@ def test_a_plugin_that_watches_flipbell(site: Site, hipchat_room: HipChatRoom) -
     again = site.flipbell("status", "--plugin")
 
     assert (fine.returncode, paused.returncode, again.returncode) == (0, 2, 0)
-    assert fine.stdout == b"FLIPBELL OK - 1 channels | waiting=0 oldest=0s dead=0\n"
+    assert fine.stdout == b"FLIPBELL OK - 1 channel | waiting=0 oldest=0s dead=0 spool=0s\n"
     assert paused.stdout.startswith(b"FLIPBELL CRITICAL - channel ops is paused: HTTP 401")
     assert b"| waiting=1 oldest=" in paused.stdout
 

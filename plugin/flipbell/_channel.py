@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from flipbell import _yaml
+from flipbell import _yaml, zones
 from flipbell._yaml import Section
 from flipbell.channels.hipchat import COLORS, SENDER_LIMIT
 from flipbell.message import PLACEHOLDERS
@@ -52,6 +52,7 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     exclude = _patterns(section, "exclude")
     message = _template(section)
     sender = _sender(section)
+    timezone = _timezone(section)
     per_minute = section.integer("per_minute", least=0, most=10_000)
     section.refuse_unknown()
     return Channel(
@@ -66,6 +67,7 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
         format=form,
         message=message,
         sender=sender,
+        timezone=timezone,
         per_minute=30 if per_minute is None else per_minute,
         settings=settings,
     )
@@ -234,3 +236,14 @@ def _sender(section: Section) -> str:
     if len(sender) > SENDER_LIMIT or not sender.isprintable():
         section.problem("from", f"expected at most {SENDER_LIMIT} printable characters")
     return sender
+
+
+def _timezone(section: Section) -> str:
+    name = section.text("timezone", "a time zone such as Europe/Berlin, UTC or local")
+    if name is None:
+        return zones.UTC
+    try:
+        zones.find(name)
+    except zones.ZoneError as error:
+        section.problem("timezone", str(error))
+    return name

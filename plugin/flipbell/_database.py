@@ -98,6 +98,8 @@ CREATE INDEX requests_under_way ON requests (channel) WHERE channel IS NOT NULL;
 CREATE INDEX deliveries_unknown ON deliveries (channel, transition)
     WHERE state = 'waiting' AND unknown > 0;
 CREATE INDEX deliveries_perhaps ON deliveries (channel, transition) WHERE state = 'perhaps';
+-- for the newest of a long history
+CREATE INDEX transitions_by_time ON transitions (occurred_at);
 """,
 )
 VERSION = len(_SCRIPTS)

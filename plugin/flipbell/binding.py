@@ -15,15 +15,24 @@ def claim_config(ledger: Ledger, config: str) -> None:
 
     Raises LedgerError: two configurations on one state would each miss what the other was told.
     """
+    fault = mismatch(ledger, config)
+    if fault is not None:
+        raise LedgerError(fault)
     config = escaped(config)
-    bound = ledger.setting("config")
-    if bound is not None and bound != config and os.path.isdir(bound):
-        raise LedgerError(
-            f"this state directory belongs to the configuration {bound}, and this is {config}; "
-            "give each configuration its own --state, or remove the old one to move"
-        )
-    if bound != config:
+    if ledger.setting("config") != config:
         ledger.set("config", config)
+
+
+def mismatch(ledger: Ledger, config: str) -> str | None:
+    """Return why a configuration cannot be used with a ledger, and the ways out; None if it can."""
+    bound, config = ledger.setting("config"), escaped(config)
+    if bound in (None, config) or not os.path.isdir(bound):
+        return None
+    return (
+        f"this state directory belongs to the configuration {bound}, and this is {config}; "
+        f"use --config {bound}, or give each configuration its own --state, "
+        "or remove the old one to move"
+    )
 
 
 def config_for(directory: str, said: str | None) -> str:

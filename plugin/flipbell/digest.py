@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipbell import message, routing
-from flipbell.model import Notification, Status
+from flipbell.model import WORST_FIRST, Notification
+from flipbell.zones import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from flipbell.model import Channel, Transition
+    from flipbell.model import Channel, Status, Transition
     from flipbell.routing import Decision
 
     Check = tuple[str, str]
@@ -19,7 +20,6 @@ _HEAD_ROOM = 1000  # UTF-16 units for the first line, mentions and marks
 _OUTPUT_LIMIT = 100  # characters of each change's output
 _SHORTEST_LINE = 30  # a time and a status
 MOST_PARTS = message.LIMIT // _SHORTEST_LINE  # more changes never fit into one message
-_WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
 
 
 def wanted(
@@ -80,7 +80,8 @@ class Digest:
     def _line(self, transition: Transition) -> str:
         output = message.first_lines(transition.output).partition("\n")[0]
         output = message.cut(output, _OUTPUT_LIMIT)
-        said = f"{message.clock(transition.occurred_at)}  {transition.word}  {output}"
+        time = clock(transition.occurred_at, self._channel.timezone)
+        said = f"{time}  {transition.word}  {output}"
         return message.escape(said.rstrip(), self._channel)
 
     def notification(self, mark: str) -> Notification:
@@ -88,7 +89,7 @@ class Digest:
         head = message.escape(f"{mark}{len(self.parts)} changes, told together:", self._channel)
         mentions = message.cut(" ".join(filter(None, self._mentions)), _HEAD_ROOM // 2)
         lines = [line for found in self._lines.values() for line in found]
-        worst = min(self._last.values(), key=_WORST_FIRST.index)
+        worst = min(self._last.values(), key=WORST_FIRST.index)
         return Notification(
             message=self._break.join([f"{mentions} {head}".lstrip(), *lines]),
             format=self._channel.format,

@@ -27,6 +27,7 @@ RESET = (
     "Some alerts may be repeated and some recoveries missed."
 )
 _PRUNED_AT_ONCE = 1000
+_SHOWN_OUTPUT = 500  # characters
 
 
 class Ledger(Outbox):
@@ -153,12 +154,29 @@ class Ledger(Outbox):
         )
         return None if row is None else (Status(row[0]), row[1])
 
+    def similar(self, host: str, name: str) -> list[tuple[str, str]]:
+        """Return the host's checks or, if it has none, the checks of that name on other hosts."""
+        rows = self._db.execute("SELECT host, name FROM checks WHERE host = ?", (host,)).fetchall()
+        return (
+            rows
+            or self._db.execute("SELECT host, name FROM checks WHERE name = ?", (name,)).fetchall()
+        )
+
     def problems(self) -> list[tuple[str, str, Status, float]]:
         """Return host, check, status and since when, of each check that is not OK."""
         rows = self._db.execute(
             "SELECT host, name, status, since FROM checks WHERE status > 0 ORDER BY host, name"
         )
         return [(host, name, Status(status), since) for host, name, status, since in rows]
+
+    def output_at(self, host: str, name: str, since: float) -> str:
+        """Return the begin of what a check reported when it took its status; empty if unknown."""
+        row = self._one(
+            "SELECT substr(output, 1, ?) FROM transitions WHERE occurred_at = ? AND host = ?"
+            " AND name = ? ORDER BY id DESC LIMIT 1",
+            (_SHOWN_OUTPUT, since, host, name),
+        )
+        return "" if row is None else str(row[0])
 
     def count_checks(self) -> int:
         """Return how many checks were ever seen."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sqlite3
-import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, places, spool, state, surroundings
-from flipbell.binding import config_for
+from flipbell.binding import config_for, mismatch
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
-from flipbell.model import Stage
+from flipbell.model import WORST_FIRST, Stage
 from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
@@ -36,13 +36,24 @@ class ChannelView:
     dead: int  # messages that were given up
     perhaps: int  # messages that were given up, though the room may have them
     is_configured: bool
-    fault: str | None  # why nothing is delivered, where the configuration is the reason
+    fault: str | None  # why nothing is delivered, if the configuration is the reason
 
     @property
     def is_troubled(self) -> bool:
         """Whether it needs a person; one that was removed does not."""
         trouble = self.dead or self.perhaps or self.state.last_error or self.fault
         return self.is_configured and bool(trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """A check that is not OK, since when (epoch seconds), and what it reported then."""
+
+    host: str
+    check: str
+    status: Status
+    since: float
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +65,10 @@ class Survey:
     problems: tuple[Problem, ...]
     has_channels: bool  # whether any channel works
     faults: tuple[str, ...] = ()  # what keeps the state directory from being used
+    is_known: bool = True  # whether the state could be read: without it, all that follows is empty
     is_courier_alive: bool = False
     untaken_since: float | None = None  # when the first result that waits in the spool was
-    failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
+    failing: tuple[Failing, ...] = ()  # the worst first
     checks: int = 0
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
     late: int = 0  # results that were ignored, being older than the check's last change
@@ -72,6 +84,13 @@ class Survey:
     def untaken(self) -> bool:
         """Whether recorded results wait for a courier to take them."""
         return self.untaken_since is not None
+
+    def untaken_for(self, now: float) -> float:
+        """Return for how long results have waited to be taken (seconds); 0 if none do.
+
+        A time in the future, by a clock that was put back since, counts by its distance.
+        """
+        return 0.0 if self.untaken_since is None else abs(now - self.untaken_since)
 
     @property
     def is_all_delivered(self) -> bool:
@@ -98,30 +117,57 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         config,
         rooms.problems,
         bool(rooms.channels),
-        _faults(directory),
         notes=surroundings.notes(directory),
     )
-    if seen.faults or not os.path.isdir(directory):
-        return seen
+    hidden = None if _is_named(state_said) else _anothers_state(directory)
     try:
-        return _survey_ledger(seen, rooms)
+        state.check_private(directory, os.stat(directory))
+    except FileNotFoundError:
+        # Nothing was recorded yet, unless the checks of this host are another user's.
+        return seen if hidden is None else replace(seen, is_known=False, faults=(hidden,))
+    except OSError as error:
+        return replace(seen, is_known=False, faults=(str(error),))
+    if hidden is not None:
+        seen = replace(seen, notes=(*seen.notes, hidden))
+    try:
+        return _survey_ledger(replace(seen, faults=_faults(directory)), rooms)
     except (sqlite3.Error, OSError) as error:
-        return replace(seen, faults=(f"{directory}/{state.LEDGER}: {error}",))
+        return replace(seen, is_known=False, faults=(f"{directory}/{state.LEDGER}: {error}",))
+
+
+def _is_named(state_said: str | None) -> bool:
+    """Return whether the operator named a state directory."""
+    return bool(state_said or os.environ.get("FLIPBELL_STATE"))
+
+
+def _anothers_state(directory: str) -> str | None:
+    """Return whose the system's state directory is, if this user was given a place of its own."""
+    system = places.SYSTEM_STATE
+    try:
+        owner = os.stat(system).st_uid
+    except OSError:
+        return None
+    if directory == system or owner == os.geteuid():
+        return None
+    return (
+        f"state directory {system}: belongs to {_user(owner)}, and this is {_user(os.geteuid())}, "
+        f"who cannot know what is in it; run this as {_user(owner)} or as root to see it"
+    )
+
+
+def _user(number: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
 
 
 def _faults(directory: str) -> tuple[str, ...]:
-    try:
-        found = os.stat(directory)
-        state.check_private(directory, found)
-        if not os.access(directory, os.W_OK):
-            return (f"state directory {directory}: not writable",)
-        free = os.statvfs(directory)
-        if free.f_bavail * free.f_frsize < _LOW_DISK:
-            return (f"state directory {directory}: its disk is full",)
-    except FileNotFoundError:
-        return ()  # nothing was recorded yet
-    except OSError as error:
-        return (str(error),)
+    if not os.access(directory, os.W_OK):
+        return (f"state directory {directory}: not writable",)
+    free = os.statvfs(directory)
+    if free.f_bavail * free.f_frsize < _LOW_DISK:
+        return (f"state directory {directory}: its disk is full",)
     return ()
 
 
@@ -129,15 +175,16 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
     alive = fifo.is_heard(seen.state)
     ledger = Ledger.view(seen.state)
     if ledger is None:
-        since = _untaken_since(spool.Reader(seen.state))
+        since = _untaken_since(seen.state)
         return replace(seen, is_courier_alive=alive, untaken_since=since)
     try:
         with ledger.snapshot():
             return replace(
                 seen,
+                faults=(*seen.faults, *filter(None, [mismatch(ledger, seen.config)])),
                 is_courier_alive=alive,
-                untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
-                failing=tuple(ledger.problems()),
+                untaken_since=_untaken_since(seen.state, ledger.position()),
+                failing=_failing(ledger),
                 checks=ledger.count_checks(),
                 late=ledger.setting("late") or 0,
                 channels=tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
@@ -147,13 +194,28 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
         ledger.close()
 
 
-def _untaken_since(reader: spool.Reader) -> float | None:
-    """Return the time of the first result that waits in the spool; None where none does."""
-    line = next(reader.lines(), None)
+def _failing(ledger: Ledger) -> tuple[Failing, ...]:
+    failing = (
+        Failing(host, check, status, since, ledger.output_at(host, check, since))
+        for host, check, status, since in ledger.problems()
+    )
+    return tuple(sorted(failing, key=lambda each: WORST_FIRST.index(each.status)))
+
+
+def _untaken_since(directory: str, position: spool.Position = spool.START) -> float | None:
+    """Return since when the first result that waits in the spool has waited; None if none does.
+
+    One that waits alone has waited since the spool was written to, even if its agent gave another
+    time.
+    """
+    lines = spool.Reader(directory, position).lines()
+    line = next(lines, None)
     if line is None:
         return None
     result = spool.decode(line)
-    return time.time() if result is None else result[0]
+    if result is None or next(lines, None) is None:
+        return os.stat(f"{directory}/{state.SPOOL}").st_mtime
+    return result[0]
 
 
 def _is_taken(directory: str, ledger: Ledger) -> bool:

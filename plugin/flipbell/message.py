@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import string
-import time
 from typing import TYPE_CHECKING
 
+from flipbell import perfdata
 from flipbell.model import Notification, Status
+from flipbell.zones import clock
 
 if TYPE_CHECKING:
     from flipbell.model import Channel, Transition
@@ -18,7 +19,9 @@ PLACEHOLDERS = (
     "host",
     "previous",
     "duration",
+    "history",
     "output",
+    "perfdata",
     "time",
     "channel",
 )
@@ -29,6 +32,7 @@ _OUTPUT_LIMIT = 2000  # characters of the check's output
 _NAME_LIMIT = 200  # characters of a host's or check's name
 _LONGEST_ESCAPE = 6  # characters that one may become, as in &quot;
 _CUT = "…"
+_CUT_FIRST = ("output", "perfdata")
 _HTML = "<b>$status</b>: $check on $host$history$output"
 _TEXT = "$status: $check on $host$history$output"
 _JOINERS = "\u200d\u200c"  # emoji and some scripts are written with them
@@ -71,48 +75,58 @@ def render(transition: Transition, channel: Channel, *, now: float, mark: str = 
 
     Only plain text is cut, before it is escaped, so no tag or entity is ever split.
     """
-    lines = first_lines(transition.output)
-    message = _fill(transition, channel, lines, now, mark)
-    while length(message) > LIMIT and lines:
-        lines = cut(lines, len(lines) // 2 - 1)
-        message = _fill(transition, channel, lines, now, mark)
+    fields = _fields(transition, channel, now)
+    message = _fill(fields, transition, channel, mark)
+    while length(message) > LIMIT and any(fields[name] for name in _CUT_FIRST):
+        for name in _CUT_FIRST:
+            fields[name] = cut(fields[name], len(fields[name]) // 2 - 1)
+        message = _fill(fields, transition, channel, mark)
     if length(message) > LIMIT or not message.strip():  # a template of one's own can do either
         plain = f"{transition.status.name}: {transition.check} on {transition.host}"
         message = escape(cut(visible(plain), LIMIT // _LONGEST_ESCAPE), channel)
     return message
 
 
-def _fill(transition: Transition, channel: Channel, lines: str, now: float, mark: str) -> str:
-    fields = {
+def _fields(transition: Transition, channel: Channel, now: float) -> dict[str, str]:
+    """Return the value of each placeholder, as plain text."""
+    _, data = perfdata.split(transition.output)
+    return {
         "status": transition.status.name,
         "check": cut(visible(transition.check), _NAME_LIMIT),
         "host": cut(visible(transition.host), _NAME_LIMIT),
         "previous": transition.previous.name if transition.previous else "",
         "duration": _lasted(transition),
-        "output": lines,
-        "time": clock(transition.occurred_at),
+        "history": _history(transition, channel, now),
+        "output": first_lines(transition.output),
+        "perfdata": cut(visible(data), _OUTPUT_LIMIT),
+        "time": clock(transition.occurred_at, channel.timezone),
         "channel": channel.name,
     }
+
+
+def _fill(fields: dict[str, str], transition: Transition, channel: Channel, mark: str) -> str:
     template = channel.message
     if template is None:
         template = _HTML if channel.format == "html" else _TEXT
-        fields["history"] = _history(transition, now)
-        fields["output"] = f"\n{lines}" if lines else ""
+        fields = {**fields, "output": f"\n{fields['output']}" if fields["output"] else ""}
     escaped = {name: escape(value, channel) for name, value in fields.items()}
     mention = channel.mention.get(transition.status, "")
     head = f"{mention} " if mention else ""
     return head + escape(mark, channel) + string.Template(template).safe_substitute(escaped)
 
 
-def _history(transition: Transition, now: float) -> str:
-    """Say what the status was before and for how long, and when it changed if that is a while."""
-    said = []
+def _history(transition: Transition, channel: Channel, now: float) -> str:
+    """Return what the status was and for how long, and when it changed if that is a while ago.
+
+    It begins with a space and stands in brackets; on first sight it is empty.
+    """
+    parts = []
     if transition.previous is not None:
         lasted = _lasted(transition)
-        said.append(f"was {transition.previous.name}" + (f" for {lasted}" if lasted else ""))
+        parts.append(f"was {transition.previous.name}" + (f" for {lasted}" if lasted else ""))
     if now - transition.occurred_at > LATE:
-        said.append(f"at {clock(transition.occurred_at)}")
-    return f" ({', '.join(said)})" if said else ""
+        parts.append(f"at {clock(transition.occurred_at, channel.timezone)}")
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _lasted(transition: Transition) -> str:
@@ -138,14 +152,10 @@ def name_of(transition: Transition) -> str:
     return f"{check} on {host}"
 
 
-def clock(epoch: float) -> str:
-    """Return a time as people read it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(epoch))
-
-
 def first_lines(output: str) -> str:
-    """Return the first lines of a check's output, without what no person can read."""
-    lines = [visible(line).strip() for line in output.splitlines()[: _LINES * 3]]
+    """Return the first lines of a check's output, without what is not for people to read."""
+    text, _ = perfdata.split(output)
+    lines = [visible(line).strip() for line in text.splitlines()[: _LINES * 3]]
     return cut("\n".join([line for line in lines if line][:_LINES]), _OUTPUT_LIMIT)
 
 
@@ -173,7 +183,7 @@ def length(text: str) -> int:
 
 
 def escape(value: str, channel: Channel) -> str:
-    """Return text as the channel's format shows it, with nothing in it at work."""
+    """Return text escaped for the channel's format, so that no markup or mention takes effect."""
     if channel.format == "html":
         return html.escape(value).replace("\n", "<br>")
     return value.replace("@", "@\u200b")  # output must not ping @all

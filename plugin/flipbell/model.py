@@ -47,6 +47,7 @@ class Status(enum.Enum):
 
 
 _BY_CODE = {status.value: status for status in Status}
+WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ class Pattern:
 class Channel:
     """One configured room: what it hears, how that looks, and how it is reached.
 
-    *send* are the statuses that the room hears of at all, *notify* those that ring; *settings*
-    belongs to the channel's type.
+    *send* are the statuses that the room hears of at all, *notify* those that ring; *timezone* is
+    an IANA name or `local`; *settings* belongs to the channel's type.
     """
 
     name: str
@@ -174,6 +175,7 @@ class Channel:
     format: str = "html"
     message: str | None = None
     sender: str = "flipbell"
+    timezone: str = "UTC"
     per_minute: int = 30
     settings: object = None
 

@@ -39,7 +39,7 @@ def _follow(problems: set[tuple[str, str]], reader: spool.Reader) -> None:
             result = spool.decode(line)
             if result is None or result[1] == spool.REVIVE:
                 continue
-            _, status, host, check, _ = result
+            _, status, host, check, *_ = result
             if status in (0, spool.FORGET):
                 problems.discard((host, check))
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,9 +9,12 @@ if TYPE_CHECKING:
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return `, did you mean 'x'?` where one of the choices is close."""
-    close = difflib.get_close_matches(word.lower(), list(choices), n=1)
-    return f", did you mean {close[0]!r}?" if close else ""
+    """Return `, did you mean 'x'?` if one of the choices is close, in any case of its letters."""
+    import difflib  # takes a millisecond, which a command that is called right does not pay
+
+    by_lower = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f", did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
 def listed(words: Sequence[str]) -> str:

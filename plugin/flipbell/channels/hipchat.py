@@ -191,14 +191,18 @@ class HipChatSender:
     ) -> Outcome:
         import requests
 
+        from flipbell.channels import failure
+
+        settings = self._settings
+        route = failure.Route.to(settings.url, settings.proxy, settings.timeout)
         try:
-            token = self._settings.token.read(os.environ)
+            token = settings.token.read(os.environ)
             with self._open().post(
-                self._settings.endpoint,
+                settings.endpoint,
                 params=query,
                 data=json.dumps(body).encode(),
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-                timeout=self._settings.timeout,
+                timeout=settings.timeout,
                 allow_redirects=False,
                 stream=True,  # an answer without end is read no further than we look
             ) as answer:
@@ -209,10 +213,10 @@ class HipChatSender:
             return Outcome(Verdict.PAUSE, str(error))
         except (requests.RequestException, OSError, ValueError) as error:
             self._close()
-            return judge_failure(error)
+            return failure.judge(error, route)
         except Exception as error:  # noqa: BLE001  urllib3's own, while the answer is read
             self._close()
-            return Outcome(Verdict.UNKNOWN, f"the answer broke off ({type(error).__name__})")
+            return failure.judge_reading(error, route)
         self._used = time.monotonic()
         return judge(answer.status_code, answer.headers, content, time.time(), success)
 
@@ -293,36 +297,3 @@ def retry_after(headers: Mapping[str, str], now: float, *, is_refused: bool = Fa
 
 def _number(text: str) -> float:
     return float(text) if re.fullmatch(r"\s*\d{1,15}(\.\d+)?\s*", text) else 0.0
-
-
-def judge_failure(error: Exception) -> Outcome:
-    """Say what a failed request means: whether the room may have it is what matters."""
-    import requests
-
-    name = _root(error)
-    if isinstance(error, requests.exceptions.SSLError):
-        return Outcome(
-            Verdict.PAUSE, f"TLS failed ({name}); check `url`, or `verify` for a CA file"
-        )
-    if isinstance(error, requests.ConnectTimeout):
-        return Outcome(Verdict.RETRY, "no connection in time")
-    if isinstance(error, requests.exceptions.ProxyError) or name == "NewConnectionError":
-        return Outcome(Verdict.RETRY, f"no connection ({name})")
-    if name == "NameResolutionError":
-        return Outcome(Verdict.RETRY, "the server's name was not found")
-    if isinstance(error, requests.ReadTimeout):
-        return Outcome(Verdict.UNKNOWN, "no answer in time")
-    if isinstance(error, (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
-        return Outcome(Verdict.UNKNOWN, f"the connection broke ({name})")
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return Outcome(Verdict.PAUSE, f"the request could not be made: {error}")
-    return Outcome(Verdict.PAUSE, f"the request could not be made ({name}); check the channel")
-
-
-def _root(error: BaseException) -> str:
-    """Return the name of what lies behind an error; its text may hold what nobody should read."""
-    inner: Any = error.args[0] if error.args else None
-    while isinstance(inner, BaseException):
-        error = inner
-        inner = getattr(error, "reason", None) or (error.args[-1] if error.args else None)
-    return type(error).__name__

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from flipbell import __version__
+from flipbell.wording import listed, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Command = Callable[[argparse.Namespace], int]
 
 USAGE = 2
+_ABOUT = "Tell a HipChat room when a check's status changes, and only then."
 _LONGEST = 10_000_000  # seconds
 _MODULES = {
     "report": "report",
@@ -48,11 +50,37 @@ class CommandError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong call in one line."""
+    """Reports a wrong call in one line, with what was probably meant."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with a usage error."""
         self.exit(USAGE, f"{self.prog}: {message}\n")
+
+    def refuse(self, arguments: Sequence[str]) -> NoReturn:
+        """Exit with a usage error about arguments that no command takes."""
+        options = [word.partition("=")[0] for word in arguments if word.startswith("-")]
+        hints = (suggestion(option, self._option_string_actions) for option in options)
+        hint = next(filter(None, hints), "")
+        self.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        if action.choices is not None and value not in action.choices:
+            words = [str(choice) for choice in action.choices]
+            message = f"expected {listed(words)}, got {value!r}{suggestion(str(value), words)}"
+            raise argparse.ArgumentError(action, message)
+
+
+class _TopParser(_Parser):
+    """The parser of the whole program, whose help shows the commands in groups."""
+
+    commands: argparse._SubParsersAction[argparse.ArgumentParser]
+
+    def format_help(self) -> str:
+        """Return the grouped help."""
+        from flipbell.cli.help import grouped
+
+        summaries = {name: each.description for name, each in self.commands.choices.items()}
+        return grouped({name: about or "" for name, about in summaries.items()}, _ABOUT)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -102,14 +130,54 @@ def _writable(stream: TextIO | None) -> TextIO:
 
 def _carry_out(arguments: Sequence[str]) -> int:
     try:
-        options = _parser(arguments[:1]).parse_args(arguments)
-        command: Command = options.command
-        status = command(options)
+        status = _dispatch(arguments)
     except SystemExit:  # argparse has said its word
         _flush()
         raise
     _flush()
     return status
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that the arguments name."""
+    word = arguments[0] if arguments else ""
+    if word == "version":
+        print(f"flipbell {__version__}")
+        return 0
+    if word == "help":
+        return _help(arguments[1:])
+    if word and not word.startswith("-"):
+        _refuse_unknown_command(word)
+    parser = _parser(arguments[:1])
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        getattr(options, "parser", parser).refuse(rest)
+    if "command" not in options:
+        # Not 0: an agent that was given no command must not take this for a check that is OK.
+        print(parser.format_help(), end="")
+        return USAGE
+    command: Command = options.command
+    return command(options)
+
+
+def _help(names: Sequence[str]) -> int:
+    """Print the help of one command, or of all in groups."""
+    if not names:
+        print(_parser([]).format_help(), end="")
+        return 0
+    if names[0] == "run":
+        from flipbell import run
+
+        run.main(["--help"])
+    return _dispatch([names[0], "--help"])
+
+
+def _refuse_unknown_command(word: str) -> None:
+    """Raise CommandError for a command that does not exist."""
+    known = ["run", *_MODULES, "help", "version"]
+    if word not in known:
+        hint = suggestion(word, known) or "; flipbell help lists them"
+        raise CommandError(f"no command {word[:60]!r}{hint}")
 
 
 def _flush() -> None:
@@ -122,22 +190,49 @@ def _flush() -> None:
 
 
 def seconds(text: str) -> float:
-    """Read an option's number of seconds."""
-    number = float(text)
+    """Read an option's number of seconds. Raises ArgumentTypeError."""
+    expected = f"seconds from 0 to {_LONGEST}"
+    number = _number(text, expected)
     if not 0 <= number <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"expected seconds from 0 to {_LONGEST}, got {text}")
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:60]!r}")
     return number
 
 
-def _parser(asked: Sequence[str]) -> argparse.ArgumentParser:
-    """Return a parser that knows the command asked for, or all where it is none of them."""
-    parser = _Parser(
-        prog="flipbell",
-        description="Tell a HipChat room when a check's status changes, and only then.",
-    )
+def epoch(text: str) -> float:
+    """Read an option's time, which may be any number. Raises ArgumentTypeError."""
+    return _number(text, "seconds since the epoch")
+
+
+def _number(text: str, expected: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:60]!r}") from None
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads an option's whole number in a range. It raises ArgumentTypeError."""
+
+    def read(text: str) -> int:
+        is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+        if not (is_number and least <= int(text) <= most):
+            expected = f"expected a whole number from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{expected}, got {text[:60]!r}")
+        return int(text)
+
+    return read
+
+
+def _parser(asked: Sequence[str]) -> _TopParser:
+    """Return a parser that knows the command asked for, or all if it is none of them."""
+    parser = _TopParser(prog="flipbell", description=_ABOUT)
     parser.add_argument("--version", action="version", version=f"flipbell {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands.add_parser("run", help="run a check plugin and record its result", add_help=False)
+    commands = parser.commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", parser_class=_Parser
+    )
+    commands.add_parser(
+        "run", description="Run a check plugin and record its result.", add_help=False
+    )
     # A notifier is called for every result, so `report` must not load what others need.
     for name in [_MODULES[word] for word in asked if word in _MODULES] or dict.fromkeys(
         _MODULES.values()
@@ -164,5 +259,5 @@ def add_command(
     )
     for place in places.split():
         parser.add_argument(f"--{place}", metavar="DIR", help=_PLACES[place])
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, parser=parser)
     return parser

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import fifo, log, look, places, state, summon
 from flipbell.cli import CommandError, add_command, seconds
-from flipbell.ledger import LedgerError
+from flipbell.ledger import Ledger, LedgerError
 from flipbell.log import escaped
 
 if TYPE_CHECKING:
@@ -184,6 +184,7 @@ def _stop_after(courier: Courier, seconds: float) -> None:
 
 def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
     """Ask the living courier to try everything, and watch it."""
+    _refuse_mismatch(directory, options.config)
     begun = time.time()
     until = time.monotonic() + options.timeout
     fifo.wake(directory, fifo.FLUSH)
@@ -195,6 +196,26 @@ def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
         if not seen.untaken and all(_failed_since(channel, begun) for channel in seen.waiting):
             return False
     return False
+
+
+def _refuse_mismatch(directory: str, config: str | None) -> None:
+    """Raise CommandError if the living courier delivers for another configuration."""
+    import sqlite3
+
+    from flipbell.binding import config_for, mismatch
+
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return
+    try:
+        fault = mismatch(ledger, config_for(directory, config))
+    except sqlite3.Error:
+        # The courier is about to set a broken ledger aside.
+        return
+    finally:
+        ledger.close()
+    if fault is not None:
+        raise CommandError(fault)
 
 
 def _failed_since(channel: look.ChannelView, begun: float) -> bool:

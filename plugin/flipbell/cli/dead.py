@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import places, recorder, spool
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, whole_number
 from flipbell.cli.tables import clock, table
 from flipbell.ledger import Ledger
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
     from flipbell.outbox import DeadLetter
+
+_LARGEST = (1 << 63) - 1
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,7 +31,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         example="flipbell dead retry --channel ops 17 18",
     )
     parser.add_argument("action", choices=["list", "retry"], help="show them, or send them")
-    parser.add_argument("id", nargs="*", type=int, help="only these, as the list numbers them")
+    number = whole_number(1, _LARGEST)
+    parser.add_argument("id", nargs="*", type=number, help="only these, as the list numbers them")
     parser.add_argument("--channel", metavar="NAME", help="only those of this channel")
     parser.add_argument("--all", action="store_true", help="with retry: all of them")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

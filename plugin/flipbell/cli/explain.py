@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flipbell import places
+from flipbell import places, spool
 from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
@@ -16,10 +16,17 @@ from flipbell.config import load
 from flipbell.explain import explain
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
+from flipbell.log import escaped
 from flipbell.model import Status
+from flipbell.wording import suggestion
 
 if TYPE_CHECKING:
     import argparse
+
+    from flipbell.config import Config
+    from flipbell.explain import Explanation
+
+_FIRST = "This is what its first result would do:"
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +45,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def command(options: argparse.Namespace) -> int:
-    """Explain; return 0 where a room would be told, 1 where none would."""
+    """Explain; return 0 if a room would be told, 1 if none would."""
     try:
         status = Status.parse(options.status)
     except ValueError as error:
@@ -49,19 +56,41 @@ def command(options: argparse.Namespace) -> int:
     ledger = Ledger.view(directory)
     try:
         result = (options.host, options.check, status)
-        found = explain(config.channels.values(), ledger, extensions, result, time.time())
+        explanations = explain(config.channels.values(), ledger, extensions, result, time.time())
+        unseen = _unseen(directory, ledger, options.host, options.check)
     finally:
         if ledger is not None:
             ledger.close()
     if options.json:
-        print(json.dumps([asdict(explanation) for explanation in found]))
-    elif found:
-        print(table([(each.channel, _word(each.send, each.notify), each.reason) for each in found]))
+        print(json.dumps([{**asdict(each), "seen": unseen is None} for each in explanations]))
+    else:
+        _show(explanations, config, unseen)
+    return 0 if any(each.send for each in explanations) else 1
+
+
+def _show(explanations: list[Explanation], config: Config, unseen: str | None) -> None:
+    if unseen is not None:
+        print(unseen)
+    if explanations:
+        rows = [(each.channel, _word(each.send, each.notify), each.reason) for each in explanations]
+        print(table(rows))
     elif not config.errors:
         print(f"{config.directory}: no channels; flipbell init makes a first one")
     for problem in config.errors:
         print(problem)
-    return 0 if any(explanation.send for explanation in found) else 1
+
+
+def _unseen(directory: str, ledger: Ledger | None, host: str, check: str) -> str | None:
+    """Return what to know of a check that has no result yet; None if it has one."""
+    if ledger is not None and ledger.check(host, check) is not None:
+        return None
+    name = escaped(f"{check} on {host}")
+    position = spool.START if ledger is None else ledger.position()
+    if not spool.Reader(directory, position).is_at_end():
+        return f"{name} was not seen yet, but results wait: run flipbell flush. {_FIRST}"
+    similar = [] if ledger is None else ledger.similar(host, check)
+    hint = suggestion(f"{check} on {host}", [f"{name} on {home}" for home, name in similar])
+    return f"{name} was never seen{hint or '.'} {_FIRST}"
 
 
 def _word(send: bool, notify: bool) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.shipped import shipped
 from flipbell.cli.tables import table
+from flipbell.wording import suggestion
 
 if TYPE_CHECKING:
     import argparse
@@ -47,7 +48,8 @@ def command(options: argparse.Namespace) -> int:
         print(table([(name, _about(folder)) for name, folder in folders.items()]))
         return 0
     if options.agent not in folders:
-        raise CommandError(f"no hook for {options.agent}; there are: {', '.join(folders)}")
+        names = f"{', '.join(folders)}{suggestion(options.agent, folders)}"
+        raise CommandError(f"no hook for {options.agent}; there are: {names}")
     files = _files(folders[options.agent], options.file)
     if options.install:
         _install(Path(options.install), files)

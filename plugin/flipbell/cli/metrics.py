@@ -33,8 +33,10 @@ class Metric:
 
 
 def as_prometheus(seen: Survey, now: float) -> str:
-    """Return the metrics, each with its help and type."""
-    found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen)]
+    """Return the metrics, each with its help and type; of a state that is not known, no figures."""
+    if not seen.is_known:
+        return "".join(f"{line}\n" for line in _up(seen).lines())
+    found = [*_of_requests(seen), *_of_channels(seen, now), *_of_the_host(seen, now)]
     return "".join(f"{line}\n" for metric in found for line in metric.lines())
 
 
@@ -74,14 +76,21 @@ def _of_channels(seen: Survey, now: float) -> list[Metric]:
     ]
 
 
-def _of_the_host(seen: Survey) -> list[Metric]:
+def _of_the_host(seen: Survey, now: float) -> list[Metric]:
+    waited = "For how long recorded results have waited for a courier to take them."
     errors = sum(not problem.is_warning for problem in seen.problems)
     return [
         Metric("checks", "Checks that were seen.", [({}, seen.checks)]),
         Metric("checks_failing", "Those not OK.", [({}, len(seen.failing))]),
         Metric("config_errors", "Mistakes in the configuration.", [({}, errors)]),
-        Metric("up", "Whether the state can be used.", [({}, not seen.faults)]),
+        Metric("spool_waiting_seconds", waited, [({}, seen.untaken_for(now))]),
+        Metric("courier_up", "Whether a courier is at work.", [({}, seen.is_courier_alive)]),
+        _up(seen),
     ]
+
+
+def _up(seen: Survey) -> Metric:
+    return Metric("up", "Whether the state can be used.", [({}, not seen.faults)])
 
 
 def _counters(seen: Survey, name: str, label: str | None) -> list[Sample]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from flipbell import log, places, recorder, relay
 from flipbell.agents import BUILT_IN, NO_LONGER_CHECKED, FormatError, Given, built_in
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, epoch
 from flipbell.model import CheckResult, Status
+from flipbell.wording import suggestion
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--time",
         metavar="SECONDS",
         help="when it was, since the epoch; wins over the agent's own time",
-        type=float,
+        type=epoch,
     )
     parser.add_argument(
         "--complete",
@@ -92,8 +93,9 @@ def _format(options: argparse.Namespace) -> AgentFormat:
 
     others = Extensions.load().agent_formats()
     if name not in others:
-        names = ", ".join(sorted({*BUILT_IN, *others}))
-        raise CommandError(f"--from {name}: expected one of {names}")
+        names = sorted({*BUILT_IN, *others})
+        hint = suggestion(name, names)
+        raise CommandError(f"--from {name}: expected one of {', '.join(names)}{hint}")
     return others[name]
 
 

@@ -6,13 +6,14 @@ import os
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from flipbell import places
 from flipbell.channels.token import TokenError
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, whole_number
 from flipbell.log import escaped
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _PORT = 8181
 _DAY = 86400
+_LONGEST_KEPT = 36_500  # days
 _LOOK = 1  # seconds; a signal just before a longer wait would not end it
 _FORGET_EVERY = 3600  # seconds
 _NAME_LIMIT = 100
@@ -45,7 +47,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default=[],
         help="a room, made where there is none, and the file of its token (default: one is made)",
     )
-    parser.add_argument("--port", type=_port, default=_PORT, help=f"0 for a free one ({_PORT})")
+    parser.add_argument(
+        "--port", type=whole_number(0, 65535), default=_PORT, help=f"0 for a free one ({_PORT})"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (this machine only)")
     parser.add_argument(
         "--name",
@@ -57,21 +61,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     kept = parser.add_mutually_exclusive_group()
     kept.add_argument("--state", metavar="DIR", help="where messages and tokens are kept")
     kept.add_argument("--memory", action="store_true", help="keep nothing, as in tests")
-    parser.add_argument("--keep", metavar="DAYS", type=int, default=90, help="0 for ever (90)")
+    days = whole_number(0, _LONGEST_KEPT)
+    parser.add_argument("--keep", metavar="DAYS", type=days, default=90, help="0 for ever (90)")
     parser.add_argument("--no-limits", action="store_true", help="never answer 429")
     parser.add_argument("--cert", metavar="FILE", help="a certificate, to be reached with https")
     parser.add_argument("--key", metavar="FILE", help="its private key")
 
 
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 1 << 16:
-        raise ValueError
-    return number
-
-
 def require_extra() -> None:
-    """Raise CommandError where the extra is not installed."""
+    """Raise CommandError if the extra is not installed."""
     try:
         import cheroot
         import jsonschema
@@ -79,7 +77,8 @@ def require_extra() -> None:
         import werkzeug
     except ModuleNotFoundError as error:
         raise CommandError(
-            f"the room needs {error.name}, which is not installed: pip install 'flipbell[room]'"
+            f"the room needs {error.name}, which is not installed; in a checkout of flipbell: "
+            f"{shlex.quote(sys.executable)} -m pip install '.[room]'"
         ) from None
     del cheroot, jsonschema, nh3, werkzeug
 

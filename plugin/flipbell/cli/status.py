@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 
 from flipbell import look
 from flipbell.cli import add_command, seconds
 from flipbell.cli.metrics import as_prometheus
-from flipbell.cli.tables import colored, table
+from flipbell.cli.tables import clock, colored, columns, fitted, padded, table, width
 from flipbell.log import escaped
-from flipbell.message import duration
+from flipbell.message import duration, first_lines
 from flipbell.model import Status
 
-if TYPE_CHECKING:
-    import argparse
+# Seconds that recorded results may wait: for a courier at work, and without one.
+_STUCK = 60.0
+_FORSAKEN = 10.0
+_LONG_FORSAKEN = 300.0
 
-_STUCK = 60.0  # seconds
+_NAME_COLUMNS = 40
+_LEAST_COLUMNS = 20
+_USUAL_COLUMNS = 160
+_UNKNOWN = "not known"
+_NO_CHANNEL = "no usable channel: no notification can be sent"
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,6 +36,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         command,
         summary="show what is failing, undelivered or broken",
         example="flipbell status",
+    )
+    parser.add_argument("--host", metavar="GLOB", default="*", help="only checks of these hosts")
+    parser.add_argument("--check", metavar="GLOB", default="*", help="only these checks")
+    parser.add_argument(
+        "--status",
+        metavar="STATUS",
+        type=_problem,
+        action="append",
+        help="only checks with this status: WARNING, CRITICAL or UNKNOWN; may be given again",
     )
     parser.add_argument("--json", action="store_true", help="for programs")
     parser.add_argument(
@@ -46,19 +62,40 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
 
 
+def _problem(text: str) -> Status:
+    expected = "expected WARNING, CRITICAL or UNKNOWN"
+    try:
+        status = Status.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}") from None
+    if status is Status.OK:
+        raise argparse.ArgumentTypeError(f"{expected}: only checks that are not OK are listed")
+    return status
+
+
 def command(options: argparse.Namespace) -> int:
-    """Show the survey; return 0 only where nothing needs a person."""
+    """Show the survey; return 0 only if nothing needs a person."""
     seen = look.survey(options.state, options.config)
     if options.plugin:
-        status, said = as_plugin(seen, options.limit, time.time())
-        print(f"FLIPBELL {status.name} - {said}")
+        status, text = as_plugin(seen, options.limit, time.time())
+        print(f"FLIPBELL {status.name} - {text}")
         return status.value
     if options.format == "prometheus":
         print(as_prometheus(seen, time.time()), end="")
         return 0
+    checks = _checks(seen)
+    seen = replace(seen, failing=tuple(each for each in seen.failing if _is_shown(each, options)))
     is_json = options.json or options.format == "json"
-    print(json.dumps(_as_json(seen)) if is_json else _as_text(seen))
+    print(json.dumps(_as_json(seen)) if is_json else _as_text(seen, checks))
     return 0 if seen.is_fine else 1
+
+
+def _is_shown(failing: look.Failing, options: argparse.Namespace) -> bool:
+    return (
+        fnmatchcase(failing.host, options.host)
+        and fnmatchcase(failing.check, options.check)
+        and (options.status is None or failing.status in options.status)
+    )
 
 
 def _as_json(seen: look.Survey) -> dict[str, object]:
@@ -66,17 +103,16 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "state": seen.state,
         "config": seen.config,
         "fine": seen.is_fine,
+        "known": seen.is_known,
         "faults": list(seen.faults),
         "notes": list(seen.notes),
         "problems": [str(problem) for problem in seen.problems],
         "courier": seen.is_courier_alive,
         "untaken": seen.untaken,
+        "untaken_since": seen.untaken_since,
         "checks": seen.checks,
         "late": seen.late,
-        "failing": [
-            {"host": host, "check": check, "status": status.name, "since": since}
-            for host, check, status, since in seen.failing
-        ],
+        "failing": [{**asdict(failing), "status": failing.status.name} for failing in seen.failing],
         "channels": [
             {
                 **asdict(view.state),
@@ -91,84 +127,150 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
 
 
 def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]:
-    """Return the status of flipbell itself, and what is wrong in one line with metrics."""
-    late = [view for view in seen.waiting if view.oldest is not None and now - view.oldest > limit]
+    """Return the status of flipbell itself, and what is wrong in one line with metrics.
+
+    *limit* is how long a change may wait (seconds); *now* is in seconds since the epoch.
+    """
+    critical = _critical(seen, limit, now)
+    warning = [text for text in _warnings(seen, now) if text not in critical]
+    status = Status.CRITICAL if critical else Status.WARNING if warning else Status.OK
+    text = escaped("; ".join(critical + warning)).replace("|", "/")
+    if not seen.is_known:
+        return Status.UNKNOWN, text
+    return status, f"{text or _counted(len(seen.channels), 'channel')} | {_metrics(seen, now)}"
+
+
+def _critical(seen: look.Survey, limit: float, now: float) -> list[str]:
     paused = [view for view in seen.channels if view.state.paused]
-    is_stuck = seen.untaken_since is not None and now - seen.untaken_since > limit
-    errors = [problem for problem in seen.problems if not problem.is_warning]
-    dead = sum(view.dead for view in seen.channels)
-    critical = [
+    late = [view for view in seen.waiting if view.oldest is not None and now - view.oldest > limit]
+    is_stuck = seen.is_courier_alive and seen.untaken_for(now) > limit
+    return [
         *seen.faults,
         *(f"channel {view.state.name} is paused: {view.state.last_error}" for view in paused),
         *(f"channel {view.state.name}: a change waits for too long" for view in late),
         *(["recorded results wait for a courier for too long"] if is_stuck else []),
+        *([_forsaken(seen, now)] if _is_forsaken(seen, min(limit, _LONG_FORSAKEN), now) else []),
     ]
-    warning = [*map(str, errors), *([f"{dead} messages were given up"] if dead else [])]
-    status = Status.CRITICAL if critical else Status.WARNING if warning else Status.OK
-    said = escaped("; ".join(critical + warning)).replace("|", "/")
+
+
+def _warnings(seen: look.Survey, now: float) -> list[str]:
+    dead = sum(view.dead for view in seen.channels)
+    return [
+        *(str(problem) for problem in seen.problems if not problem.is_warning),
+        *([f"{_counted(dead, 'message')} given up"] if dead else []),
+        *([] if seen.has_channels else [_NO_CHANNEL]),
+        *([_forsaken(seen, now)] if _is_forsaken(seen, _FORSAKEN, now) else []),
+        *([_stuck(seen, now)] if _is_stuck(seen, now) else []),
+    ]
+
+
+def _metrics(seen: look.Survey, now: float) -> str:
     waiting = sum(view.waiting for view in seen.channels)
     oldest = max((now - view.oldest for view in seen.waiting if view.oldest), default=0.0)
-    metrics = f"waiting={waiting} oldest={max(0, int(oldest))}s dead={dead}"
-    return status, f"{said or f'{len(seen.channels)} channels'} | {metrics}"
+    dead = sum(view.dead for view in seen.channels)
+    spool = int(seen.untaken_for(now))
+    return f"waiting={waiting} oldest={max(0, int(oldest))}s dead={dead} spool={spool}s"
 
 
-def _as_text(seen: look.Survey) -> str:
+def _counted(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _is_forsaken(seen: look.Survey, longest: float, now: float) -> bool:
+    """Return whether results have waited that long (seconds) without a courier."""
+    return not seen.is_courier_alive and seen.untaken_for(now) > longest
+
+
+def _forsaken(seen: look.Survey, now: float) -> str:
+    waited = duration(seen.untaken_for(now))
+    way_out = "run flipbell flush, or start the courier's service"
+    return f"recorded results wait for a courier ({waited} so far): {way_out}"
+
+
+def _is_stuck(seen: look.Survey, now: float) -> bool:
+    return seen.is_courier_alive and seen.untaken_for(now) > _STUCK
+
+
+def _stuck(seen: look.Survey, now: float) -> str:
+    waited = duration(seen.untaken_for(now))
+    return f"recorded results wait for {waited} although a courier is at work: is it stopped?"
+
+
+def _checks(seen: look.Survey) -> str:
+    return f"{seen.checks} seen, {len(seen.failing)} not OK" if seen.is_known else _UNKNOWN
+
+
+def _as_text(seen: look.Survey, checks: str) -> str:
+    now = time.time()
     parts = [
         table(
             [
                 ("state", seen.state),
                 ("config", seen.config),
                 ("courier", _courier(seen)),
-                ("checks", f"{seen.checks} seen, {len(seen.failing)} not OK"),
+                ("checks", checks),
             ]
         )
     ]
     parts += [f"broken: {fault}" for fault in seen.faults]
     parts += [str(problem) for problem in seen.problems]
     parts += [f"note: {note}" for note in seen.notes]
-    if seen.failing:
-        parts.append(_failing(seen))
+    parts += [_failing_line(failing, line) for failing, line in _with_lines(seen.failing, now)]
     if seen.channels:
         parts.append(table([_channel(view) for view in seen.channels]))
     if not seen.has_channels:
-        parts.append("no channel works: nobody would be told of anything")
-    if seen.untaken and not seen.is_courier_alive:
-        parts.append("recorded results wait for a courier: run flipbell flush")
-    elif seen.untaken_since is not None and time.time() - seen.untaken_since > _STUCK:
-        parts.append("recorded results wait although a courier is at work: is it stopped?")
+        parts.append(_NO_CHANNEL)
+    if _is_forsaken(seen, 0.0, now):
+        parts.append(_forsaken(seen, now))
+    elif _is_stuck(seen, now):
+        parts.append(_stuck(seen, now))
     return "\n".join(parts)
 
 
 def _courier(seen: look.Survey) -> str:
+    if not seen.is_known:
+        return _UNKNOWN
     if seen.is_courier_alive:
         return "at work"
     return "not needed now" if seen.is_all_delivered else "not at work, though something waits"
 
 
-def _failing(seen: look.Survey) -> str:
-    now = time.time()
+def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[look.Failing, str]]:
+    """Return each check with its line so far, all of one width."""
+    if not failing:
+        return []
     rows = [
-        (status.name, f"{check} on {host}", f"for {duration(now - since)}")
-        for host, check, status, since in seen.failing
+        (
+            each.status.name,
+            f"{fitted(each.check, _NAME_COLUMNS)} on {fitted(each.host, _NAME_COLUMNS)}",
+            f"since {clock(each.since)}, for {duration(now - each.since)}",
+        )
+        for each in failing
     ]
     lines = table(rows).split("\n")
-    return "\n".join(
-        colored(line, found[2]) for line, found in zip(lines, seen.failing, strict=True)
-    )
+    widest = max(map(width, lines))
+    return [(each, padded(line, widest)) for each, line in zip(failing, lines, strict=True)]
+
+
+def _failing_line(failing: look.Failing, begin: str) -> str:
+    """Return a check's line with what the check reported, as far as the terminal has room."""
+    room = max(_LEAST_COLUMNS, columns(_USUAL_COLUMNS) - width(begin) - 2)
+    output = fitted(first_lines(failing.output).partition("\n")[0], room)
+    return colored(f"{begin}  {output}".rstrip(), failing.status)
 
 
 def _channel(view: look.ChannelView) -> tuple[str, ...]:
-    said = []
+    facts = []
     if view.waiting:
-        said.append(f"{view.waiting} waiting")
+        facts.append(f"{view.waiting} waiting")
     if view.dead:
-        said.append(f"{view.dead} given up")
+        facts.append(f"{view.dead} given up")
     if view.perhaps:
-        said.append(f"{view.perhaps} perhaps delivered")
+        facts.append(f"{view.perhaps} perhaps delivered")
     if view.state.paused:
-        said.append("paused")
+        facts.append("paused")
     if view.state.last_error:
-        said.append(view.state.last_error)
+        facts.append(view.state.last_error)
     if view.fault:
-        said.append(view.fault)
-    return ("channel", view.state.name, "; ".join(said) or "all delivered")
+        facts.append(view.fault)
+    return ("channel", view.state.name, "; ".join(facts) or "all delivered")

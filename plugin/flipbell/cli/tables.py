@@ -1,10 +1,11 @@
-"""Aligned columns and coloured words for people."""
+"""Aligned columns, coloured words and local times for people."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
+import unicodedata
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from flipbell.log import escaped
@@ -15,16 +16,55 @@ if TYPE_CHECKING:
     from flipbell.model import Status
 
 _COLORS = {"OK": "32", "WARNING": "33", "CRITICAL": "31", "UNKNOWN": "35"}
+_CUT = "…"
+_WIDE = ("W", "F")
+_WITHOUT_WIDTH = ("Mn", "Me", "Cf")
 
 
 def table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows with their columns aligned, two spaces apart."""
     lines = [[escaped(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    widths = [max(map(width, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(padded(cell, room) for cell, room in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal a text takes: two for a wide East Asian character."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    if unicodedata.category(char) in _WITHOUT_WIDTH:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in _WIDE else 1
+
+
+def padded(text: str, columns: int) -> str:
+    """Return a text with spaces up to that many columns."""
+    return text + " " * (columns - width(text))
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return at most that many columns of a text; what is cut ends in an ellipsis."""
+    text = escaped(text)
+    if width(text) <= columns:
+        return text
+    taken = 0
+    for index, char in enumerate(text):
+        taken += _columns(char)
+        if taken > columns - 1:
+            return text[:index].rstrip() + _CUT
+    return text
+
+
+def columns(default: int) -> int:
+    """Return the width of the terminal, or *default* if stdout is none."""
+    import shutil
+
+    return shutil.get_terminal_size((default, 24)).columns if sys.stdout.isatty() else default
 
 
 def colored(text: str, status: Status) -> str:
@@ -35,5 +75,6 @@ def colored(text: str, status: Status) -> str:
 
 
 def clock(epoch: float) -> str:
-    """Return a time as the history shows it, in UTC."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(epoch))
+    """Return a time in this host's time zone, with its offset from UTC."""
+    moment = datetime.fromtimestamp(epoch, timezone.utc).astimezone()
+    return moment.isoformat(" ", "seconds")
