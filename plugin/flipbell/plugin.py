@@ -89,7 +89,8 @@ def start(agent: str) -> Flipbell:
     """Return a running flipbell for an agent without pluggy: call `report`, and `stop` at its end.
 
     State and configuration are where FLIPBELL_STATE and FLIPBELL_CONFIG say, or in their usual
-    places.
+    places. An agent that runs as root must own its state directory: a process with threads cannot
+    become another user, so another user's directory is refused, which is logged.
     """
     return Flipbell(agent)
 
@@ -298,10 +299,10 @@ class Flipbell:
             self._complain(error)
 
     def _see_to_courier(self) -> None:
+        state.prepare(self._directory)
         if os.environ.get("FLIPBELL_COURIER") == "off":
             recorder.rouse(self._directory, self._config)
             return
-        state.prepare(self._directory)
         held = state.try_lock(self._directory, state.COURIER_LOCK)
         if held is None:
             recorder.rouse(self._directory, self._config)
