@@ -42,6 +42,14 @@ def nobodys(site: Site, hipchat_room: HipChatRoom) -> Site:
     return site
 
 
+def _record(site: Site) -> None:
+    """Record a problem, and wait for it: a busy machine leaves recording to a child."""
+    site.run("disk", 2)
+    until(
+        lambda: (site.state / "spool").exists() and b"disk" in (site.state / "spool").read_bytes()
+    )
+
+
 class Outside:
     """Files that only root may use, which no link of another user may change."""
 
@@ -88,7 +96,7 @@ def _use(site: Site) -> None:
 def test_everything_in_the_state_belongs_to_its_owner(
     nobodys: Site, hipchat_room: HipChatRoom
 ) -> None:
-    nobodys.run("disk", 2)
+    _record(nobodys)
     nobodys.deliver()
 
     owners = {path.name: path.lstat().st_uid for path in nobodys.state.rglob("*")}
@@ -106,16 +114,19 @@ def test_the_wrapped_check_keeps_roots_identity(nobodys: Site) -> None:
 
     plain = subprocess.run(["sh", "-c", script], check=True, capture_output=True)
     assert done.stdout == plain.stdout
-    assert (nobodys.state / "spool").stat().st_uid == NOBODY
+    spool = nobodys.state / "spool"
+    until(lambda: spool.exists() and spool.stat().st_uid == NOBODY)
 
 
 def test_a_courier_has_nothing_of_root(nobodys: Site) -> None:
     nobodys.channel("http://127.0.0.1:1")
     del nobodys.environ["FLIPBELL_COURIER"]
+    nobodys.environ["PASSWORD_OF_ROOT"] = "password-of-root"
 
     nobodys.run("disk", 2)
 
     (courier,) = until(nobodys.couriers)
+    assert b"password-of-root" not in Path(f"/proc/{courier}/environ").read_bytes()
     status = Path(f"/proc/{courier}/status").read_text()
     assert re.search(rf"^Uid:(\t{NOBODY}){{4}}$", status, re.MULTILINE)
     assert "0" not in re.findall(r"^(?:Gid|Groups):(.*)$", status, re.MULTILINE)[0].split()
@@ -222,7 +233,7 @@ def test_root_opens_nothing_of_another_users_state(
     nobodys: Site, tool: Callable[[str], str], command: str
 ) -> None:
     """Before a process has become the owner, it looks at names alone."""
-    nobodys.run("disk", 2)
+    _record(nobodys)
     trace = nobodys.base / "trace"
     options = ["-f", "-qq", "-o", str(trace), "-e", "trace=%file,setuid,setresuid"]
     of_check = ["--host=web-01", "--check=disk"]
@@ -256,13 +267,24 @@ def test_root_sends_no_file_that_only_root_can_read(
     nobodys.token = outside.path / "secret"
     nobodys.channel(hipchat_room.url)
 
-    nobodys.run("disk", 2)
+    _record(nobodys)
     done = nobodys.flipbell("flush")
 
     assert done.returncode == 1
     assert hipchat_room.requests == []
     assert f"user {NOBODY} may not read it" in nobodys.status()["channels"][0]["last_error"]
     assert nobodys.flipbell("check-config", "--online").returncode == 1
+    assert hipchat_room.requests == []
+
+
+def test_no_variable_of_roots_environment_is_sent(nobodys: Site, hipchat_room: HipChatRoom) -> None:
+    nobodys.channel(hipchat_room.url, token_env="PASSWORD_OF_ROOT")
+    nobodys.environ["PASSWORD_OF_ROOT"] = "password-of-root"
+
+    _record(nobodys)
+    done = nobodys.flipbell("flush")
+
+    assert done.returncode == 1
     assert hipchat_room.requests == []
 
 
@@ -273,7 +295,7 @@ def test_roots_own_state_takes_no_configuration_of_another_user(
     nobodys.token = outside.path / "secret"
     nobodys.channel(hipchat_room.url)
 
-    nobodys.run("disk", 2)
+    _record(nobodys)
     nobodys.flipbell("flush")
     said = nobodys.flipbell("status").stdout.decode()
     shutil.chown(nobodys.config, 0, 0)
@@ -294,7 +316,7 @@ def test_a_token_file_in_another_users_place_is_that_users_own(
     (home / "token").symlink_to(outside.path / "secret")
     site.token = home / "token"
     site.channel(hipchat_room.url)
-    site.run("disk", 2)
+    _record(site)
 
     site.flipbell("flush")
 
@@ -310,8 +332,8 @@ def test_a_state_that_is_not_there_yet_is_made_as_the_user_above_it(nobodys: Sit
 
     nobodys.run("disk", 2)
 
+    until((home / "deep" / "state" / "spool").exists)
     assert {path.stat().st_uid for path in home.rglob("*")} == {NOBODY}
-    assert (home / "deep" / "state" / "spool").exists()
 
 
 def test_init_makes_nothing_where_a_link_of_another_user_leads(

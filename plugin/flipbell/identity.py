@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _NO_GROUP = 65534
+_KEPT = ("PATH", "LANG", "LANGUAGE", "TZ")
+_KEPT_FAMILIES = ("FLIPBELL_", "LC_")
 
 
 def become_owner(path: str) -> bool:
     """As root, become the user who owns a path, for good; return whether the user has changed.
 
-    The home directory in the environment becomes that user's. Raises StateError.
+    Of the environment, only what flipbell itself needs stays. Raises StateError.
     """
     user = places.keeper(path) if posix.geteuid() == 0 else 0
     if user == 0:
@@ -32,7 +34,7 @@ def become_owner(path: str) -> bool:
         posix.setuid(user)
     except OSError as error:
         raise StateError(f"{path}: cannot act as its user {user}: {error.strerror}") from None
-    _move_home(home)
+    _leave_roots_environment(home)
     return True
 
 
@@ -89,10 +91,14 @@ def _account(user: int) -> "tuple[int, list[int], str]":
     return account.pw_gid, os.getgrouplist(account.pw_name, account.pw_gid), account.pw_dir
 
 
-def _move_home(home: str) -> None:
-    """Have the user's own places found from now on, instead of root's."""
+def _leave_roots_environment(home: str) -> None:
+    """Keep of the environment what flipbell itself needs, with the user's own home directory.
+
+    The user may read the environment of a courier, and name any variable as `token_env`.
+    """
     import os
 
+    for name in [*os.environ]:
+        if name not in _KEPT and not name.startswith(_KEPT_FAMILIES):
+            del os.environ[name]
     os.environ["HOME"] = home
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME"):
-        os.environ.pop(name, None)
