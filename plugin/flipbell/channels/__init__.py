@@ -13,7 +13,11 @@ class Sender(Protocol):
     """Delivers to one channel; used by one thread at a time."""
 
     def send(self, notification: Notification) -> Outcome:
-        """Deliver, or say why not. Never raises for what the network or the room does."""
+        """Deliver, or say why not. Never raises for what the network or the room does.
+
+        ImportError and MemoryError may be raised before the request is begun, and only then: the
+        notification is tried again as one that the room cannot have.
+        """
         ...
 
     def ask(self) -> Outcome:

@@ -6,11 +6,12 @@ What the API expects is in the specification that Atlassian published for HipCha
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -161,6 +162,17 @@ def _proxy(section: Section) -> str | None:
     return value
 
 
+class _Body(io.BytesIO):
+    """A request's body. It is read after the headers are sent, so not before the room has any."""
+
+    is_begun = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, which are sent now."""
+        self.is_begun = True
+        return super().read(size)
+
+
 class HipChatSender:
     """Posts to one room, one request at a time."""
 
@@ -185,6 +197,13 @@ class HipChatSender:
         return self._post({"message": "auth test"}, {"auth_test": "true"}, _ASKED)
 
     def _post(self, body: Mapping[str, Any], query: dict[str, str], success: int) -> Outcome:
+        content = _Body(json.dumps(body).encode())
+        outcome = self._request(content, query, success)
+        if outcome.verdict is Verdict.UNKNOWN and not content.is_begun:
+            return replace(outcome, verdict=Verdict.RETRY)
+        return outcome
+
+    def _request(self, body: _Body, query: dict[str, str], success: int) -> Outcome:
         import requests
 
         try:
@@ -192,7 +211,7 @@ class HipChatSender:
             with self._open().post(
                 self._settings.endpoint,
                 params=query,
-                data=json.dumps(body).encode(),
+                data=body,
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
                 timeout=self._settings.timeout,
                 allow_redirects=False,
@@ -206,9 +225,10 @@ class HipChatSender:
         except (requests.RequestException, OSError, ValueError) as error:
             self._close()
             return judge_failure(error)
-        except Exception as error:  # noqa: BLE001  urllib3's own, while the answer is read
+        except Exception as error:  # noqa: BLE001  urllib3's own, and want of memory
             self._close()
-            return Outcome(Verdict.UNKNOWN, f"the answer broke off ({type(error).__name__})")
+            what = "the answer broke off" if body.is_begun else "the request could not be begun"
+            return Outcome(Verdict.UNKNOWN, f"{what} ({type(error).__name__})")
         self._used = time.monotonic()
         return judge(answer.status_code, answer.headers, content, time.time(), success)
 
