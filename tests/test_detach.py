@@ -271,7 +271,7 @@ def test_a_request_that_was_not_begun_is_tried_again(
         return send(sender, notification)
 
     monkeypatch.setattr(HipChatSender, "send", failing)
-    _flush_until_told(site, hipchat_room)
+    _flush_some_times(site)
 
     (heard,) = hipchat_room.heard
     assert "repeat" not in str(heard.body["message"])
@@ -292,13 +292,13 @@ def test_a_thread_that_cannot_be_started_is_no_unknown_outcome(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", failing)
-    _flush_until_told(site, hipchat_room)
+    _flush_some_times(site)
 
     (heard,) = hipchat_room.heard
     assert "repeat" not in str(heard.body["message"])
 
 
-def _flush_until_told(site: Site, room: HipChatRoom) -> None:
+def _flush_some_times(site: Site) -> None:
     extensions = Extensions()
     for _ in range(5):
         rooms = Rooms(str(site.config), extensions.channel_types(), log.warning)

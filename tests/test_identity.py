@@ -226,6 +226,10 @@ def test_a_state_directory_that_is_a_link_of_another_user(nobodys: Site, outside
     _use(nobodys)
 
     outside.check()
+    said = nobodys.flipbell("status").stderr.decode()
+    assert f"belongs to root, but user {NOBODY} owns something above it" in said
+    said = nobodys.flipbell("status").stderr.decode()
+    assert f"belongs to root, but user {NOBODY} owns something above it" in said
 
 
 @pytest.mark.parametrize("command", ["run", "report", "status", "check-config", "flush"])
@@ -405,6 +409,22 @@ def test_who_decides_what_a_path_leads_to(tmp_path: Path) -> None:
         "ours/../home",
     ]
     assert {user for user in keepers.values() if user != NOBODY} == {0}
+
+
+def test_a_user_whom_this_user_namespace_does_not_know_is_no_other_user(
+    tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    tmp_path.chmod(0o755)
+    shutil.chown(tmp_path, 1234)
+    isolated = [tool("unshare"), "--user", "--map-root-user"]
+    if subprocess.run([*isolated, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no user namespaces here")
+    code = f"from flipbell import places; print(places.keeper({str(tmp_path)!r}))"
+
+    done = subprocess.run([*isolated, sys.executable, "-c", code], check=True, capture_output=True)
+
+    assert done.stdout == b"0\n"
+    assert places.keeper(str(tmp_path)) == 1234
 
 
 def test_a_command_whose_user_cannot_read_flipbell_says_so(nobodys: Site) -> None:

@@ -26,6 +26,7 @@ def become_owner(path: str) -> bool:
     user = places.keeper(path) if posix.geteuid() == 0 else 0
     if user == 0:
         return False
+    _refuse_mixed(path, user)
     group, groups, home = _account(user)
     _load_what_recording_needs()
     try:
@@ -36,6 +37,19 @@ def become_owner(path: str) -> bool:
         raise StateError(f"{path}: cannot act as its user {user}: {error.strerror}") from None
     _leave_roots_environment(home)
     return True
+
+
+def _refuse_mixed(path: str, user: int) -> None:
+    """Name the reason if what is root's can be replaced by a user, who cannot use it."""
+    try:
+        is_roots = posix.stat(path).st_uid == 0
+    except OSError:
+        return
+    if is_roots:
+        raise StateError(
+            f"{path}: belongs to root, but user {user} owns something above it and could put "
+            f"another in its place; chown both to the same user"
+        )
 
 
 def _load_what_recording_needs() -> None:
