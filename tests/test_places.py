@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import posix
 import stat
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -112,39 +110,6 @@ def test_a_symlink_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="symbolic links"):
         state.open_private(str(tmp_path), "spool", os.O_RDWR)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
-def test_root_leaves_files_that_the_owner_can_use(tmp_path: Path) -> None:
-    os.chown(tmp_path, NOBODY, NOBODY)
-    tmp_path.chmod(0o700)
-    environ = {**os.environ, "FLIPBELL_STATE": str(tmp_path), "FLIPBELL_CONFIG": str(tmp_path)}
-    command = [sys.executable, "-m", "flipbell"]
-    subprocess.run(
-        [*command, "report", "--check", "c", "--status", "2", "--output", "o"],
-        env={**environ, "FLIPBELL_COURIER": "off"},
-        check=True,
-    )
-
-    subprocess.run([*command, "flush"], env=environ, check=True)
-
-    owners = {entry.name: entry.stat().st_uid for entry in os.scandir(tmp_path)}
-    assert {"spool", "ledger", "ledger-journal", "courier.lock", "wake"} <= owners.keys()
-    assert set(owners.values()) == {NOBODY}
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act for another user")
-def test_root_makes_no_state_in_another_users_place(site: Site) -> None:
-    home = site.base / "home"
-    home.mkdir()
-    os.chown(home, NOBODY, NOBODY)
-    site.environ["FLIPBELL_STATE"] = str(home / "deep" / "state")
-
-    site.run("disk", 2)  # the check's answer is its own all the same
-    done = site.flipbell("report", "--check", "disk", "--status", "2")
-
-    assert [*home.iterdir()] == []
-    assert f"{home} belongs to user {NOBODY}; run flipbell as that user first" in str(done.stderr)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")

@@ -24,6 +24,11 @@ def main(before: str = "") -> NoReturn:
         from flipbell import report
 
         report.main(arguments[1:])
+    if arguments[:2] == ["courier", "--handed-over"]:
+        from flipbell import detach
+
+        if not detach.is_fit(arguments[arguments.index("--state") + 1]):
+            sys.exit(1)
     from flipbell.cli import main as command_line
 
     sys.exit(command_line(arguments))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -142,9 +143,14 @@ class Database:
         except FileNotFoundError:
             return None
         path = f"{directory}/{state.LEDGER}"
-        if not os.path.exists(path) or os.path.getsize(path) == 0:
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
             return None
-        return cls(_read_only(path))
+        # Looked at, not opened: closing it would free the locks that SQLite has in this process.
+        if not stat.S_ISREG(found.st_mode):
+            raise state.StateError(f"{path}: not a file; remove it")
+        return cls(_read_only(path)) if found.st_size else None
 
     def close(self) -> None:
         """Close the file."""

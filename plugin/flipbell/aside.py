@@ -42,15 +42,30 @@ def record(check: "Check", status: int, output: bytes) -> None:
 def _leave_the_agent() -> None:
     """Hold nothing that the agent waits for, and do not die with the check's process group."""
     posix.setsid()
+    posix.umask(posix.umask(0o077) & 0o077)  # one that takes our own rights away is of no use
+    _raise_soft_limits()
     null = posix.open("/dev/null", posix.O_RDWR)
     for descriptor in (0, 1, 2):
         posix.dup2(null, descriptor)
+
+
+def _raise_soft_limits() -> None:
+    """Let no soft limit of the check keep its result from being recorded."""
+    import resource
+
+    for number in (resource.RLIMIT_FSIZE, resource.RLIMIT_AS, resource.RLIMIT_NOFILE):
+        hard = resource.getrlimit(number)[1]
+        resource.setrlimit(number, (hard, hard))
 
 
 def _record(check: "Check", status: int, output: bytes, occurred_at: float) -> None:
     try:
         from flipbell import recorder, spool
 
+        if posix.geteuid() == 0:
+            from flipbell import identity
+
+            identity.become_owner(check.state)
         line = spool.encode(check.host, check.name, status, output, occurred_at)
         recorder.record(check.state, check.config, [line])
     except Exception as error:  # noqa: BLE001  whatever broke here must not reach the agent

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from flipbell import _yaml
+from flipbell import _yaml, places
 from flipbell._channel import read_channel
 from flipbell._yaml import Problem, Problems, Section
 from flipbell.log import escaped
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[\w.@ -]{1,100}")
 _NAME_EXPECTED = "expected a name of letters, digits, space and . _ @ -"
+
+_OTHERS = (
+    "belongs to user {}, who could have root send any file of this host as a token; "
+    "chown it to root, or run flipbell as that user"
+)
 
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -104,6 +109,9 @@ def load(directory: str, types: Mapping[str, ChannelType]) -> Config:
 
 def _fault(directory: str) -> str | None:
     """Say why a directory cannot be read, if so."""
+    user = _other_user(directory)
+    if user:
+        return _OTHERS.format(user)
     try:
         found = os.stat(directory)
     except FileNotFoundError:
@@ -115,6 +123,11 @@ def _fault(directory: str) -> str | None:
     if not os.access(directory, os.R_OK | os.X_OK):
         return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
     return None
+
+
+def _other_user(path: str) -> int:
+    """Return the user who could have root read and send any file of this host, or 0."""
+    return places.keeper(path) if os.geteuid() == 0 else 0
 
 
 def _in_order(document: _Document) -> list[Problem]:
@@ -175,6 +188,9 @@ class _Document:
 
 
 def _read_file(path: str) -> bytes:
+    user = _other_user(path)
+    if user:
+        raise OSError(errno.EPERM, _OTHERS.format(user))
     opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
     with open(opened, "rb") as file:
         mode = os.fstat(opened).st_mode
@@ -186,6 +202,8 @@ def _read_file(path: str) -> bytes:
 def _cannot_read(error: OSError) -> str:
     if error.errno == errno.EISDIR:
         return "a directory; rename it, for every *.yaml here is read as a file"
+    if error.errno == errno.EPERM:
+        return str(error.strerror)
     if error.errno == errno.EACCES:
         return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
     return f"{error.strerror or error}; mend or remove it"

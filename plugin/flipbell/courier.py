@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import fifo, log, reset, spool, state
 from flipbell.binding import claim_config
+from flipbell.channels import not_begun
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
 from flipbell.settling import Settling
@@ -36,6 +37,7 @@ _LOOK = 2.0  # seconds between looks at the configuration while something is und
 _REST = 60.0  # seconds that a courier sleeps at most
 _SOON = 0.1  # seconds until another look at a configuration, or a spool, that is being written
 _AFTER_ERROR = 2.0
+_GIVES_WAY_AFTER = 30.0  # seconds in which the state could not be written
 _PRUNE_EVERY = 3600.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
@@ -75,7 +77,9 @@ class Courier:
         self._stopping = False
         self._has_left = False
         self.complaint = ""  # why the state cannot be used, as last tried
+        self._failing_since: float | None = None
         self._is_flush = False
+        self._stays = False
         self._registered = False
         self._fifo = -1
         self._woken, self._waker = os.pipe()
@@ -85,9 +89,11 @@ class Courier:
     def run(self, *, stay: bool) -> bool:
         """Deliver until nothing is undelivered, or until `stop` where the courier is to *stay*.
 
-        Return whether it left because all was done. Raises LedgerError where the state directory
-        is not for this configuration or version.
+        Return whether it left because all was done. One that is not to stay also leaves if it
+        cannot write the state for half a minute, as another process may be able to. Raises
+        LedgerError where the state directory is not for this configuration or version.
         """
+        self._stays = stay
         self._live(lambda: not stay and self._is_idle())
         return self._has_left
 
@@ -113,7 +119,7 @@ class Courier:
             self._fifo = fifo.listen(self._directory)
             while not self._stopping and self._is_in_place():
                 pause = self._try_to_work()
-                if self._is_flush and self.complaint:
+                if self.complaint and (self._is_flush or self._gives_way()):
                     return
                 if pause > 0 and self._may_leave(is_done):
                     return
@@ -128,6 +134,13 @@ class Courier:
             for descriptor in (self._fifo, self._lock, self._woken, self._waker):
                 if descriptor >= 0:
                     os.close(descriptor)
+
+    def _gives_way(self) -> bool:
+        """Return whether another process should try, which may not have the same limits."""
+        if self._stays or self._failing_since is None:
+            return False
+        # A clock that went back counts as well: giving way costs no more than a start.
+        return not 0 <= self._clock() - self._failing_since < _GIVES_WAY_AFTER
 
     def _is_in_place(self) -> bool:
         """Return whether the lock that is held is still the state directory's."""
@@ -203,6 +216,10 @@ class Courier:
         if complaint and complaint != self.complaint:
             log.error(complaint)
         self.complaint = complaint
+        if not complaint:
+            self._failing_since = None
+        elif self._failing_since is None:
+            self._failing_since = self._clock()
 
     def _reopen(self) -> None:
         """Believe nothing of a transaction that failed: the next try reads it again."""
@@ -312,13 +329,19 @@ class Courier:
 
     def _send(self, job: Job) -> None:
         self._under_way[job.channel] = job
-        threading.Thread(target=self._deliver, args=(job,), daemon=True).start()
+        try:
+            threading.Thread(target=self._deliver, args=(job,), daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            self._answers.put((job, not_begun(error)))
+            self._poke()
 
     def _deliver(self, job: Job) -> None:
         try:
             outcome: object = (
                 job.sender.ask() if job.notification is None else job.sender.send(job.notification)
             )
+        except (ImportError, MemoryError) as error:
+            outcome = not_begun(error)
         except Exception as error:  # noqa: BLE001  a channel type's mistake must not end all others
             outcome = f"the channel type failed ({type(error).__name__})"
         if not isinstance(outcome, Outcome):

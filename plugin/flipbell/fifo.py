@@ -36,15 +36,13 @@ def is_heard(directory: str) -> bool:
 
 def listen(directory: str) -> int:
     """Open the FIFO for the courier, and return it; -1 where there can be none."""
-    from flipbell import log, state
+    from flipbell import log
 
     try:
-        opened = _open(f"{directory}/{NAME}")
+        return _open(f"{directory}/{NAME}")
     except OSError as error:
         log.warning(f"state directory {directory}: {NAME}: {error}")
         return -1
-    state.give_to_owner(directory, opened)
-    return opened
 
 
 def _open(path: str) -> int:

@@ -26,6 +26,7 @@ class Memory:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         try:
+            state.check(directory)
             self._position = spool.end(directory)
         except OSError:  # recording will say what is wrong
             self._position = spool.START
@@ -65,6 +66,7 @@ class Memory:
 
     def look(self) -> None:
         """Forget what other processes have recorded meanwhile."""
+        state.check(self._directory)
         self._notice_reset()
         end = spool.end(self._directory)
         self._forget_foreign(end)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LOOK = 1.0  # seconds between looks at what other processes recorded
 _UNWRITTEN_LIMIT = 10_000  # results kept while the state directory cannot be written
 _TO_DELIVER = 2.0  # seconds that the end of a `with` block takes at most
+_LEFT_TO_OTHERS = 60.0  # seconds until this process tries again after it could not write
 _AT_EXIT = 0.5  # seconds, where the agent ends without a word
 _SHORTEST = 0.05  # seconds that recording has in any case
 _LAST_WORDS = 1.0  # seconds that a stopped courier has
@@ -89,7 +90,8 @@ def start(agent: str) -> Flipbell:
     """Return a running flipbell for an agent without pluggy: call `report`, and `stop` at its end.
 
     State and configuration are where FLIPBELL_STATE and FLIPBELL_CONFIG say, or in their usual
-    places.
+    places. An agent that runs as root must own its state directory: a process with threads cannot
+    become another user, so another user's directory is refused, which is logged.
     """
     return Flipbell(agent)
 
@@ -124,6 +126,7 @@ class Flipbell:
         self._changes: queue.SimpleQueue[CheckResult | None] = queue.SimpleQueue()
         self._unwritten: list[CheckResult] = []
         self._writer: threading.Thread | None = None
+        self._tries_again_at = 0.0
         self._delivery: threading.Thread | None = None
         self._courier: Courier | None = None
         self._complained = False
@@ -298,11 +301,13 @@ class Flipbell:
             self._complain(error)
 
     def _see_to_courier(self) -> None:
+        state.prepare(self._directory)
         if os.environ.get("FLIPBELL_COURIER") == "off":
             recorder.rouse(self._directory, self._config)
             return
-        state.prepare(self._directory)
-        held = state.try_lock(self._directory, state.COURIER_LOCK)
+        held = None
+        if time.monotonic() >= self._tries_again_at:
+            held = state.try_lock(self._directory, state.COURIER_LOCK)
         if held is None:
             recorder.rouse(self._directory, self._config)
             return
@@ -341,6 +346,8 @@ class Flipbell:
         try:
             if courier.run(stay=False):
                 self._delivered = recorded
+            elif courier.complaint:  # a process of its own can raise limits, which the agent keeps
+                self._tries_again_at = time.monotonic() + _LEFT_TO_OTHERS
         except LedgerError as error:
             log.error(str(error))
         except Exception as error:  # noqa: BLE001  the thread's end must not print a traceback

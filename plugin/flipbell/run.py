@@ -103,7 +103,7 @@ def main(arguments: list[str], before: str = "") -> "NoReturn":
         _answer(f"UNKNOWN - flipbell: {error}\n", UNKNOWN)
     environ = {_text(name): _text(value) for name, value in posix.environ.items()}
     config = places.find_config(call.options.get("config"), environ)
-    given = child.environment(environ, config, before)
+    given = _environment(environ, config, before)
     try:
         started = child.start(call.command, given, with_stdin=call.stdin)
     except OSError as error:
@@ -119,6 +119,20 @@ def main(arguments: list[str], before: str = "") -> "NoReturn":
     status, output = relayed.finish()
     _record(check, _check_status(status), output)
     relay.end_as(status)
+
+
+def _environment(environ: dict[str, str], config: str, before: str) -> dict[str, str]:
+    """Return the check's environment; root reads another user's configuration as that user."""
+    user = places.keeper(config) if posix.geteuid() == 0 else 0
+    if user:
+        from flipbell import identity
+
+        try:
+            with identity.ActingAs(user):
+                return child.environment(environ, config, before)
+        except OSError:  # root without the right to become another user: the check counts
+            pass
+    return child.environment(environ, config, before)
 
 
 def _text(value: bytes) -> str:

@@ -163,9 +163,7 @@ def reserve(directory: str) -> None:
     The courier calls it. Where a system or a file system cannot do it, nothing is set aside.
     """
     try:
-        spool = posix.open(
-            f"{directory}/{state.SPOOL}", posix.O_RDWR | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        )
+        spool = state.open_existing(directory, state.SPOOL, posix.O_RDWR)
     except OSError:  # nothing was recorded yet
         return
     try:

@@ -6,6 +6,7 @@ check surely the last that was recorded of it.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -82,7 +83,7 @@ class Stamps:
 
 
 def _is_idle(directory: str) -> bool:
-    return os.path.exists(f"{quiet.home(directory)}/{quiet.IDLE}")
+    return os.path.lexists(f"{quiet.home(directory)}/{quiet.IDLE}")
 
 
 def _settle(directory: str, statuses: Mapping[tuple[str, str], int], *, idle: bool) -> None:
@@ -90,25 +91,21 @@ def _settle(directory: str, statuses: Mapping[tuple[str, str], int], *, idle: bo
     home = quiet.home(directory)
     if home.endswith(quiet.PREFIX):  # no boot id, so a power cut could bring removed stamps back
         return
-    if not os.path.isdir(home):
+    if os.path.islink(home) or not os.path.isdir(home):
         _clear(directory)
         os.mkdir(home, state.DIRECTORY_MODE)
-        _give_to_owner(directory, home)
     for (host, check), status in statuses.items():
         stamp = quiet.stamp(home, host, check)
         quiet.remove(stamp)
         os.symlink(str(status), stamp)
     if idle:
-        os.close(os.open(f"{home}/{quiet.IDLE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make_idle(f"{home}/{quiet.IDLE}")
 
 
-def _give_to_owner(directory: str, home: str) -> None:
-    """Let root make no directory in which the state's owner could remove nothing."""
-    opened = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        state.give_to_owner(directory, opened)
-    finally:
-        os.close(opened)
+def _make_idle(path: str) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, flags, 0o600))
 
 
 def _clear(directory: str) -> None:

@@ -4,7 +4,7 @@ import fcntl
 import posix
 import stat
 
-from flipbell import fifo
+from flipbell import fifo, places
 
 SPOOL = "spool"
 LEDGER = "ledger"
@@ -12,6 +12,8 @@ APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it 
 COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
 _USUAL_DESCRIPTORS = 1024
 DIRECTORY_MODE = 0o700
+# Follow no link, and wait for no other end of a FIFO.
+_SAFELY = posix.O_CLOEXEC | posix.O_NOFOLLOW | posix.O_NONBLOCK
 
 
 class StateError(OSError):
@@ -29,19 +31,42 @@ def prepare(directory: str) -> None:
         _make(directory)
         found = posix.stat(directory)
     except OSError as error:
-        raise StateError(f"state directory {directory}: {error.strerror}") from None
+        raise _unreachable(directory, error) from None
     check_private(directory, found)
 
 
-def check_private(directory: str, found: "posix.stat_result", user: int | None = None) -> None:
-    """Raise StateError unless *found* is the user's (ours), and nobody else can write to it."""
-    me = posix.geteuid() if user is None else user
+def _unreachable(directory: str, error: OSError) -> StateError:
+    return StateError(
+        f"state directory {directory}: {error.strerror} for user {posix.geteuid()}; "
+        "chmod or chown what is above it for that user"
+    )
+
+
+def check(directory: str) -> None:
+    """Raise StateError if this process must not use the state directory; one may be missing."""
+    try:
+        found = posix.stat(directory)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _unreachable(directory, error) from None
+    check_private(directory, found)
+
+
+def check_private(directory: str, found: "posix.stat_result") -> None:
+    """Raise StateError unless *found* is this user's, and no other user can write to it.
+
+    Root is no exception: see `identity`.
+    """
+    me, owner = posix.geteuid(), found.st_uid
     if not stat.S_ISDIR(found.st_mode):
         raise StateError(f"state directory {directory}: not a directory")
-    if me not in (0, found.st_uid):
+    if me == owner == 0:
+        owner = places.keeper(directory)
+    if me != owner:
         raise StateError(
-            f"state directory {directory}: belongs to user {found.st_uid}, and this is user {me}; "
-            "run flipbell as its owner or name another directory with --state"
+            f"state directory {directory}: belongs to user {owner}, and this is user {me}; "
+            "run flipbell as its owner or name another directory with --state or FLIPBELL_STATE"
         )
     if found.st_mode & 0o022:
         raise StateError(f"state directory {directory}: others can write to it; chmod 700 it")
@@ -64,49 +89,44 @@ def _make(directory: str) -> None:
 
 
 def _refuse_anothers_place(directory: str) -> None:
-    """Root looks after a user's state, but one that root makes there would lock its user out."""
-    if posix.geteuid() != 0:
-        return
-    import os
-
-    above = os.path.dirname(directory)
-    while not os.path.exists(above):
-        above = os.path.dirname(above)
-    owner = posix.stat(above).st_uid
+    """Make nothing with root's rights where another user decides what the path leads to."""
+    owner = places.keeper(directory) if posix.geteuid() == 0 else 0
     if owner != 0:
         raise StateError(
-            f"state directory {directory}: not there yet, and {above} belongs to user {owner}; "
-            "run flipbell as that user first, or flipbell init --user"
+            f"state directory {directory}: not there yet, and what is above it belongs to "
+            f"user {owner}; run flipbell as that user first, or flipbell init --user"
         )
 
 
 def open_private(directory: str, name: str, flags: int) -> int:
-    """Open a file of the state directory; a missing one is made for the directory's owner alone."""
+    """Open a file of the state directory; a missing one is made for its owner alone.
+
+    Raises StateError for anything that is no file.
+    """
     path = f"{directory}/{name}"
-    flags |= posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
-        return posix.open(path, flags)
+        return _open_file(path, flags)
     except FileNotFoundError:
         pass
     try:
-        made = posix.open(path, flags | posix.O_CREAT | posix.O_EXCL, 0o600)
+        made = posix.open(path, flags | _SAFELY | posix.O_CREAT | posix.O_EXCL, 0o600)
     except FileExistsError:
-        return posix.open(path, flags)
+        return _open_file(path, flags)
     posix.fchmod(made, 0o600)  # whatever the umask took away
-    give_to_owner(directory, made)
     return made
 
 
-def open_existing(directory: str, name: str) -> int:
-    """Open a file of the state directory for reading; raises FileNotFoundError."""
-    return posix.open(f"{directory}/{name}", posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NOFOLLOW)
+def open_existing(directory: str, name: str, flags: int = posix.O_RDONLY) -> int:
+    """Open a file of the state directory. Raises FileNotFoundError, StateError."""
+    return _open_file(f"{directory}/{name}", flags)
 
 
-def give_to_owner(directory: str, file: int) -> None:
-    """Let root leave nothing behind that the owner of the directory could not use."""
-    if posix.geteuid() == 0:
-        owner = posix.stat(directory)
-        posix.fchown(file, owner.st_uid, owner.st_gid)
+def _open_file(path: str, flags: int) -> int:
+    opened = posix.open(path, flags | _SAFELY)
+    if not stat.S_ISREG(posix.fstat(opened).st_mode):
+        posix.close(opened)
+        raise StateError(f"{path}: not a file; remove it")
+    return opened
 
 
 def lock(directory: str, name: str) -> int:

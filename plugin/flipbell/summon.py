@@ -23,6 +23,10 @@ def summon(directory: str, config: str | None) -> int | None:
 
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
         return None
+    from flipbell import detach
+
+    if detach.is_hopeless(directory):
+        return None
     held = state.try_lock(directory, state.COURIER_LOCK)
     if held is None:  # it starts just now, and looks at the spool first
         return None

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from flipbell import detach
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -18,7 +20,11 @@ _CONTAINER = ("overlay", "aufs")
 
 def notes(directory: str) -> tuple[str, ...]:
     """Say what to know of the state directory's file system and of this installation."""
-    return (*_about_file_system(directory), *_about_bytecode(f"{_PACKAGE}/run.py"))
+    return (
+        *_about_file_system(directory),
+        *_about_limits(directory),
+        *_about_bytecode(f"{_PACKAGE}/run.py"),
+    )
 
 
 def _about_file_system(directory: str) -> Iterator[str]:
@@ -29,6 +35,12 @@ def _about_file_system(directory: str) -> Iterator[str]:
         yield f"{directory} is in memory ({kind}): a restart forgets all; use a disk"
     elif kind in _CONTAINER:
         yield f"{directory} is in a container's layer ({kind}): a new one forgets all; use a volume"
+
+
+def _about_limits(directory: str) -> Iterator[str]:
+    fault = detach.last_fault(directory)
+    if fault is not None:
+        yield f"a courier could not work with the limits of the check that started it: {fault}"
 
 
 def _mounts() -> str:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from flipbell.model import Outcome, Verdict
+
 if TYPE_CHECKING:
     from flipbell._yaml import Section
-    from flipbell.model import Channel, Notification, Outcome
+    from flipbell.model import Channel, Notification
 
 
 class Sender(Protocol):
     """Delivers to one channel; used by one thread at a time."""
 
     def send(self, notification: Notification) -> Outcome:
-        """Deliver, or say why not. Never raises for what the network or the room does."""
+        """Deliver, or say why not. Never raises for what the network or the room does.
+
+        ImportError and MemoryError may be raised before the request is begun, and only then: the
+        notification is tried again as one that the room cannot have.
+        """
         ...
 
     def ask(self) -> Outcome:
-        """Ask the room whether it would take notifications, without sending one."""
+        """Ask the room whether it would take notifications, without sending one.
+
+        A type that has no such harmless request leaves this method out. What may have arrived is
+        then repeated after longer and longer.
+        """
         ...
 
 
@@ -35,3 +45,8 @@ class ChannelType(Protocol):
     def open(self, channel: Channel) -> Sender:
         """Return what delivers to the channel. Must not touch the network yet."""
         ...
+
+
+def not_begun(error: Exception) -> Outcome:
+    """Return the outcome of a request that failed before a room could have any of it."""
+    return Outcome(Verdict.RETRY, f"the request could not be begun ({type(error).__name__})")

@@ -6,14 +6,16 @@ What the API expects is in the specification that Atlassian published for HipCha
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, urlsplit
 
+from flipbell.channels import not_begun
 from flipbell.channels.token import Token, TokenError, token_of
 from flipbell.model import Outcome, Verdict
 
@@ -163,6 +165,17 @@ def _proxy(section: Section) -> str | None:
     return value
 
 
+class _Body(io.BytesIO):
+    """A request's body. It is read after the headers are sent, so not before the room has any."""
+
+    is_begun = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes, which are sent now."""
+        self.is_begun = True
+        return super().read(size)
+
+
 class HipChatSender:
     """Posts to one room, one request at a time."""
 
@@ -189,6 +202,13 @@ class HipChatSender:
     def _post(
         self, body: Mapping[str, Any], query: dict[str, str], success: tuple[int, ...]
     ) -> Outcome:
+        content = _Body(json.dumps(body).encode())
+        outcome = self._request(content, query, success)
+        if outcome.verdict is Verdict.UNKNOWN and not content.is_begun:
+            return replace(outcome, verdict=Verdict.RETRY)
+        return outcome
+
+    def _request(self, body: _Body, query: dict[str, str], success: tuple[int, ...]) -> Outcome:
         import requests
 
         from flipbell.channels import failure
@@ -200,7 +220,7 @@ class HipChatSender:
             with self._open().post(
                 settings.endpoint,
                 params=query,
-                data=json.dumps(body).encode(),
+                data=body,
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
                 timeout=settings.timeout,
                 allow_redirects=False,
@@ -214,8 +234,10 @@ class HipChatSender:
         except (requests.RequestException, OSError, ValueError) as error:
             self._close()
             return failure.judge(error, route)
-        except Exception as error:  # noqa: BLE001  urllib3's own, while the answer is read
+        except Exception as error:  # noqa: BLE001  urllib3's own, and want of memory
             self._close()
+            if not body.is_begun:
+                return not_begun(error)
             return failure.judge_reading(error, route)
         self._used = time.monotonic()
         return judge(answer.status_code, answer.headers, content, time.time(), success)

@@ -12,6 +12,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from flipbell import places
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -56,6 +58,7 @@ def read_token(path: str) -> str:
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not block
         with open(opened, "rb") as file:
+            _refuse_borrowed(path, os.fstat(opened).st_uid)
             content = file.read(_TOKEN_LIMIT + 1)
     except FileNotFoundError:
         raise TokenError(f"{path}: no such file; write the room's token into it") from None
@@ -65,6 +68,16 @@ def read_token(path: str) -> str:
     except OSError as error:
         raise TokenError(f"{path}: {error.strerror}; expected a file with a token") from None
     return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
+
+
+def _refuse_borrowed(path: str, owner: int) -> None:
+    """Let no other user have root send a file that only root can read. Raises TokenError."""
+    user = places.keeper(path) if os.geteuid() == 0 else 0
+    if user not in (0, owner):
+        raise TokenError(
+            f"{path}: user {user} decides what this path leads to, and the file there belongs to "
+            f"user {owner}; expected a file of that user, or a path that is all root's"
+        )
 
 
 def checked_token(token: str, source: str) -> str:

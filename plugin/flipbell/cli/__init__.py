@@ -88,6 +88,7 @@ def main(arguments: Sequence[str]) -> int:
     from flipbell.child import fill_standard_descriptors
 
     fill_standard_descriptors()  # an agent may have closed them
+    os.umask(os.umask(0o077) & 0o077)  # one that takes our own rights away is of no use
     sys.stdout = _writable(sys.stdout)
     sys.stderr = _writable(sys.stderr)
     try:
@@ -157,6 +158,8 @@ def _dispatch(arguments: Sequence[str]) -> int:
         print(parser.format_help(), end="")
         return USAGE
     command: Command = options.command
+    if options.as_owner:
+        act_as_owner(options)
     return command(options)
 
 
@@ -178,6 +181,25 @@ def _refuse_unknown_command(word: str) -> None:
     if word not in known:
         hint = suggestion(word, known) or "; flipbell help lists them"
         raise CommandError(f"no command {word[:60]!r}{hint}")
+
+
+def act_as_owner(options: argparse.Namespace) -> None:
+    """As root, become the owner of the state that a command is about, for good.
+
+    Raises CommandError, StateError.
+    """
+    from flipbell import identity, places
+
+    state = places.find_state(options.state, os.environ)
+    if not identity.become_owner(state):
+        return
+    options.state = state
+    for needed in (sys.executable, os.__file__, __file__):
+        if not os.access(needed, os.R_OK):
+            raise CommandError(
+                f"{state} belongs to user {os.geteuid()}, who cannot read {needed}; "
+                "install flipbell where that user can use it"
+            )
 
 
 def _flush() -> None:
@@ -250,7 +272,10 @@ def add_command(
     example: str,
     places: str = "state config",
 ) -> argparse.ArgumentParser:
-    """Add a command with its example and the options that say where things are."""
+    """Add a command with its example and the options that say where things are.
+
+    As root, a command with such options runs as the owner of the state directory.
+    """
     parser = commands.add_parser(
         name,
         help=summary,
@@ -259,5 +284,5 @@ def add_command(
     )
     for place in places.split():
         parser.add_argument(f"--{place}", metavar="DIR", help=_PLACES[place])
-    parser.set_defaults(command=command, parser=parser)
+    parser.set_defaults(command=command, parser=parser, as_owner=bool(places))
     return parser

@@ -7,7 +7,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import config, message
+from flipbell import config, identity, message
 from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import table
@@ -50,6 +50,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _read(options: argparse.Namespace) -> tuple[config.Config, Mapping[str, ChannelType]]:
     directory = config_for(find_state(options.state, os.environ), options.config)
+    identity.become_owner(directory)
     types = Extensions.load().channel_types()
     return config.load(directory, types), types
 

@@ -77,14 +77,13 @@ def _run_handed_over(directory: str, config: str | None) -> int:
         courier = _courier(directory, config, summon.HANDED_OVER)
         os.set_inheritable(summon.HANDED_OVER, False)
         _stop_on_signals(courier)
-        courier.run(stay=False)
+        return 0 if courier.run(stay=False) else 1
     except LedgerError as error:
         log.error(str(error))
         return 1
     except Exception as error:  # noqa: BLE001  a courier's death must be heard of
         log.error(f"the courier failed: {type(error).__name__}: {error}")
         return 1
-    return 0
 
 
 def _courier(directory: str, config: str | None, lock: int) -> Courier:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import os
@@ -13,7 +14,7 @@ import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flipbell import places
+from flipbell import identity, places
 from flipbell.channels.token import TokenError, checked_token, read_token
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.shipped import shipped
@@ -22,6 +23,7 @@ from flipbell.extensions import Extensions
 
 if TYPE_CHECKING:
     import argparse
+    from contextlib import AbstractContextManager
 
 _PASSAGE = 0o755
 _TEMPLATE = """\
@@ -54,6 +56,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--room", required=True, help="the Room API ID, or the room's name")
     parser.add_argument("--channel", metavar="NAME", default="ops", help="its name (default: ops)")
     parser.add_argument("--token-from", metavar="FILE", help="read the token there (default: ask)")
+    parser.set_defaults(as_owner=False)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -71,10 +74,14 @@ def command(options: argparse.Namespace) -> int:
         _refuse_unreachable(place, owner)
     _refuse_unusable(directory, owner)
     secret = _secret(options.token_from)
-    _directory(config, owner, 0o755)
-    _file(token, f"{secret}\n", owner, 0o600)
-    _file(channel, content, owner, 0o644)
-    _directory(directory, owner, 0o700)
+    with _rights_for(config, owner):
+        _directory(config, owner, 0o755)
+    with _rights_for(token, owner):
+        _file(token, f"{secret}\n", owner, 0o600)
+    with _rights_for(channel, owner):
+        _file(channel, content, owner, 0o644)
+    with _rights_for(directory, owner):
+        _directory(directory, owner, 0o700)
     print(f"next: flipbell check-config --online --config {config}")
     return 0
 
@@ -136,6 +143,17 @@ def _asked() -> str:
         raise CommandError("no terminal to ask for the token; use --token-from FILE") from None
 
 
+def _rights_for(path: str, owner: pwd.struct_passwd) -> AbstractContextManager[None]:
+    """Let root make nothing with root's rights where another user decides what a path leads to.
+
+    Raises CommandError if that is neither root nor the agent's user.
+    """
+    user = places.keeper(path) if os.geteuid() == 0 else 0
+    if user not in (0, owner.pw_uid):
+        raise CommandError(f"{path}: user {user} owns what is above it; name another place")
+    return identity.ActingAs(user) if user else contextlib.nullcontext()
+
+
 def _directory(path: str, owner: pwd.struct_passwd, mode: int) -> None:
     if os.path.isdir(path):
         return
@@ -144,9 +162,13 @@ def _directory(path: str, owner: pwd.struct_passwd, mode: int) -> None:
         if not os.path.isdir(above):
             _make_passage(above)
         os.mkdir(path, mode)
-        os.chmod(path, mode)
-        if os.geteuid() == 0:
-            os.chown(path, owner.pw_uid, owner.pw_gid)
+        made = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(made, mode)
+            if os.geteuid() == 0:
+                os.fchown(made, owner.pw_uid, owner.pw_gid)
+        finally:
+            os.close(made)
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from None
     _say(path, owner, mode)

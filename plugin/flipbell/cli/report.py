@@ -7,7 +7,7 @@ import select
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import log, places, recorder, relay
+from flipbell import identity, log, places, recorder, relay
 from flipbell.agents import BUILT_IN, NO_LONGER_CHECKED, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command, epoch
 from flipbell.model import CheckResult, Status
@@ -65,6 +65,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument(
         "--echo", action="store_true", help="print the output and exit with the check's status"
     )
+    # With --echo, a fault of flipbell must stay out of the check's answer: see _record.
+    parser.set_defaults(as_owner=False)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -153,6 +155,7 @@ def _record(options: argparse.Namespace, results: list[CheckResult]) -> None:
         return
     directory = places.find_state(options.state, os.environ)
     try:
+        identity.become_owner(directory)
         recorder.record(directory, options.config, [recorder.line(result) for result in results])
     except OSError as error:
         log.error(f"not recorded: {results[0].check} on {results[0].host}: {error}")
