@@ -7,7 +7,7 @@ changes at once start one.
 import _signal  # type: ignore[import-not-found]  # `signal` adds enums, which cost more than a run
 import sys
 
-from flipbell import places, state
+from flipbell import places, state, unfinished
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -21,6 +21,7 @@ def summon(directory: str, config: str | None) -> int | None:
     """
     import os
 
+    _expect(directory)
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
         return None
     held = state.try_lock(directory, state.COURIER_LOCK)
@@ -30,6 +31,16 @@ def summon(directory: str, config: str | None) -> int | None:
         return _start(held, directory, config)
     finally:
         os.close(held)
+
+
+def _expect(directory: str) -> None:
+    """Let a service manager start a courier, too, as this one may die with the agent's unit."""
+    try:
+        unfinished.expect(directory)
+    except OSError as error:
+        from flipbell import log
+
+        log.warning(f"state directory {directory}: {state.UNFINISHED}: {error}")
 
 
 def _start(held: int, directory: str, config: str | None) -> int:
@@ -49,7 +60,8 @@ def _start(held: int, directory: str, config: str | None) -> int:
             os.environ,
             setsid=True,
             file_actions=_descriptors(lock),
-            setsigmask=(),  # whatever the agent blocks or ignores
+            # Whatever the agent blocks; a SIGTERM waits until the courier can handle it.
+            setsigmask=[_signal.SIGTERM],
             setsigdef=[signal for name, signal in vars(_signal).items() if name in _HEARD],
         )
     finally:
