@@ -88,9 +88,9 @@ class Courier:
     def run(self, *, stay: bool, yields: bool = False) -> bool:
         """Deliver until nothing is undelivered, or until `stop` where the courier is to *stay*.
 
-        One that *yields* winds up if a service's courier asks for its place. Return whether it left
-        because all was done. Raises LedgerError where the state directory is not for this
-        configuration or version.
+        One that *yields* was started, and counted, by a front; it winds up if a service's courier
+        asks for its place. Return whether it left because all was done. Raises LedgerError where
+        the state directory is not for this configuration or version.
         """
         self._yields = yields
         self._count_itself()
@@ -118,7 +118,7 @@ class Courier:
 
     def _count_itself(self) -> None:
         try:
-            unfinished.count(self._directory, unit.of())
+            unfinished.count(self._directory, unit.of(), 0 if self._yields else 1)
         except OSError as error:  # the disk is full; the courier may still deliver
             log.warning(f"state directory {self._directory}: {state.UNFINISHED}: {error}")
 

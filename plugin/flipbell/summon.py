@@ -7,7 +7,11 @@ changes at once start one.
 import _signal  # type: ignore[import-not-found]  # `signal` adds enums, which cost more than a run
 import sys
 
-from flipbell import places, state, unfinished
+from flipbell import places, state, unfinished, unit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -21,22 +25,24 @@ def summon(directory: str, config: str | None) -> int | None:
     """
     import os
 
-    _expect(directory)
+    _note(directory, unfinished.expect)
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
         return None
     held = state.try_lock(directory, state.COURIER_LOCK)
     if held is None:  # it starts just now, and looks at the spool first
         return None
     try:
+        # Not left to the courier: systemd may kill it before Python has loaded flipbell.
+        _note(directory, lambda place: unfinished.count(place, unit.of()))
         return _start(held, directory, config)
     finally:
         os.close(held)
 
 
-def _expect(directory: str) -> None:
-    """Let a service manager start a courier, too, as this one may die with the agent's unit."""
+def _note(directory: str, write: "Callable[[str], None]") -> None:
+    """Write down what concerns a courier; that it fails must not keep one from starting."""
     try:
-        unfinished.expect(directory)
+        write(directory)
     except OSError as error:
         from flipbell import log
 

@@ -1,9 +1,9 @@
 """The file `unfinished`: it exists while work may be left, and counts couriers that were killed.
 
-A front makes it before it starts a courier, each courier counts itself in it, and a courier that
-leaves because everything is delivered removes it. So a path unit of systemd that starts a courier
-while the file exists misses no change, and `status` can say how many couriers in a row did not
-finish, and in which unit the last one ran.
+A front makes it when a courier is needed, each start of a courier is counted in it, and a courier
+that leaves because everything is delivered removes it. So a path unit of systemd that starts a
+courier while the file exists misses no change, and `status` can say how many couriers in a row did
+not finish, and in which unit the last one ran.
 """
 
 import contextlib
@@ -19,14 +19,15 @@ def expect(directory: str) -> None:
     posix.close(state.open_private(directory, state.UNFINISHED, posix.O_WRONLY))
 
 
-def count(directory: str, unit: str) -> None:
+def count(directory: str, unit: str, starts: int = 1) -> None:
     """Count a courier that starts in a unit; its caller holds the courier's lock.
 
-    Raises OSError.
+    A courier that was counted before it was started names its unit with no *starts*. Raises
+    OSError.
     """
     file = state.open_private(directory, state.UNFINISHED, posix.O_RDWR)
     try:
-        content = b"%d %b\n" % (_counted(file)[0] + 1, unit.encode("utf-8", "replace"))
+        content = b"%d %b\n" % (_counted(file)[0] + starts, unit.encode("utf-8", "replace"))
         posix.ftruncate(file, posix.pwrite(file, content, 0))
     finally:
         posix.close(file)

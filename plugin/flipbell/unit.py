@@ -7,7 +7,6 @@ unit that ends after each check would die before its message is delivered.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 
@@ -64,6 +63,8 @@ def leave(lock: int) -> bool:
     unit = of()
     if os.getuid() != 0 or not is_systemd_host() or not is_borrowed(unit):
         return False
+    import subprocess  # fronts do without
+
     command = ["systemd-run", "--scope", "--collect", "--quiet", "--description=flipbell courier"]
     command += ["--", sys.executable, *sys.orig_argv[1:], "--in-scope"]
     try:

@@ -13,7 +13,7 @@ from e2e.container import FLIPBELL, TOOLS, Container, cached_system, install_fli
 from hipchat_room import TOKEN, Answer, HipChatServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from hipchat_room import HipChatRoom
@@ -104,11 +104,10 @@ class System:
         """Return how often the check has run."""
         return self.container.do("cat", "/run/runs").stdout.count(b"run")
 
-    def add(self, **units: str) -> None:
-        """Write units."""
+    def add(self, units: Mapping[str, str]) -> None:
+        """Write units, by name."""
         for name, content in units.items():
-            file = name.replace("__", "@.").replace("_", ".")
-            self.container.write(f"/etc/systemd/system/{file}", content)
+            self.container.write(f"/etc/systemd/system/{name}", content)
         self.container.systemctl("daemon-reload")
 
     def status(self) -> str:
@@ -116,12 +115,12 @@ class System:
         return self.container.do(FLIPBELL, "status", check=False).stdout.decode()
 
     def wait_for_units(self) -> None:
-        """Wait until the units that report results have ended, whether they ran once or not yet."""
+        """Wait until no unit that reports results runs, or is about to."""
 
         def are_at_rest() -> bool:
             jobs = self.container.systemctl("list-jobs", "--no-legend")
             states = "--state=activating,active,deactivating"
-            units = ["wrapped.service", "failed@*", "succeeded@*", "checkmk@*"]
+            units = ["wrapped.service", "failed@*", "succeeded@*", "check-mk-agent@*"]
             return not jobs and not self.container.systemctl(
                 "list-units", "--no-legend", states, *units
             )
@@ -178,8 +177,10 @@ def system(root: tuple[Path, Path]) -> Iterator[System]:
 def checkmk(system: System) -> None:
     """Checkmk's agent behind its socket; each connection is a unit that ends with it."""
     system.container.write("/usr/bin/check_mk_agent", CHECKMK_AGENT, "755")
-    system.add(checkmk_socket=CHECKMK_SOCKET, checkmk__service=CHECKMK_SERVICE)
-    system.container.systemctl("start", "checkmk.socket")
+    system.add(
+        {"check-mk-agent.socket": CHECKMK_SOCKET, "check-mk-agent@.service": CHECKMK_SERVICE}
+    )
+    system.container.systemctl("start", "check-mk-agent.socket")
 
 
 def poll(system: System) -> None:
@@ -191,7 +192,7 @@ def poll(system: System) -> None:
 
 def timer(system: System) -> None:
     """A wrapped check in a oneshot unit, which a timer starts."""
-    system.add(wrapped_service=WRAPPED_SERVICE, wrapped_timer=WRAPPED_TIMER)
+    system.add({"wrapped.service": WRAPPED_SERVICE, "wrapped.timer": WRAPPED_TIMER})
 
 
 def tick(system: System) -> None:
@@ -205,7 +206,8 @@ def tick(system: System) -> None:
 def job(system: System) -> None:
     """A job whose failure and success start units that report it."""
     failed, succeeded = (NOTIFIER.replace("STATUS", status) for status in ("CRITICAL", "OK"))
-    system.add(job_service=JOB_SERVICE, failed__service=failed, succeeded__service=succeeded)
+    units = {"failed@.service": failed, "succeeded@.service": succeeded}
+    system.add({"job.service": JOB_SERVICE, **units})
 
 
 def work(system: System) -> None:
@@ -249,6 +251,27 @@ def test_the_service_delivers_when_the_room_is_back_though_no_result_comes(
 
     system.hears("CRITICAL")
     assert "ended before they had delivered" not in system.status()
+
+
+@pytest.mark.parametrize("service", ["--service", "--no-service"])
+def test_a_unit_that_is_killed_without_a_warning(system: System, service: str) -> None:
+    system.set_up("--user", "nagios", service)
+    timer(system)
+    system.container.write(
+        "/etc/systemd/system/wrapped.service.d/kill.conf", "[Service]\nKillSignal=SIGKILL\n"
+    )
+    system.container.systemctl("daemon-reload")
+
+    for status in (0, 2, 1):
+        system.flip(status)
+        tick(system)
+
+    if service == "--service":
+        system.hears("CRITICAL", "WARNING")
+    else:
+        until(lambda: not system.couriers())
+        assert system.room.heard == []
+        assert "couriers ended before they had delivered everything" in system.status()
 
 
 @pytest.mark.parametrize("way", ["timer", "job"])
