@@ -21,6 +21,7 @@ PACKAGE = Path(flipbell.__file__).parent
 LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings", "zones", "perfdata"}
     | {"child", "relay", "flood", "remains", "quiet", "fifo", "detach"},
+    {"unit", "unfinished"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
     {"identity"},

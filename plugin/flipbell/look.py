@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, surroundings
+from flipbell import fifo, places, spool, state, surroundings, unfinished
 from flipbell.binding import config_for, mismatch
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from flipbell.outbox import ChannelState
 
 _LOW_DISK = 1 << 16  # bytes
+_IN_A_ROW = 2  # killed couriers that are more than an accident
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class Survey:
     faults: tuple[str, ...] = ()  # what keeps the state directory from being used
     is_known: bool = True  # whether the state could be read: without it, all that follows is empty
     is_courier_alive: bool = False
+    killed: tuple[int, str] = (0, "")  # couriers in a row that did not finish; the last one's unit
     untaken_since: float | None = None  # when the first result that waits in the spool was
     failing: tuple[Failing, ...] = ()  # the worst first
     checks: int = 0
@@ -93,6 +95,11 @@ class Survey:
         return 0.0 if self.untaken_since is None else abs(now - self.untaken_since)
 
     @property
+    def has_killed_couriers(self) -> bool:
+        """Whether something ends couriers before they have delivered everything."""
+        return self.killed[0] >= _IN_A_ROW
+
+    @property
     def is_all_delivered(self) -> bool:
         """Whether nothing waits anywhere."""
         return self.untaken_since is None and not self.waiting and not self.faults
@@ -102,6 +109,7 @@ class Survey:
         """Whether nothing needs a person."""
         errors = any(not problem.is_warning for problem in self.problems)
         forsaken = self.untaken and not self.is_courier_alive
+        forsaken = forsaken or self.has_killed_couriers
         troubled = any(view.is_troubled for view in self.channels)
         return self.has_channels and not (self.faults or errors or forsaken or troubled)
 
@@ -130,7 +138,13 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
     if hidden is not None:
         seen = replace(seen, notes=(*seen.notes, hidden))
     try:
-        return _survey_ledger(replace(seen, faults=_faults(directory)), rooms)
+        seen = replace(
+            seen,
+            faults=_faults(directory),
+            is_courier_alive=fifo.is_heard(directory),
+            killed=_killed(directory),
+        )
+        return _survey_ledger(seen, rooms)
     except (sqlite3.Error, OSError) as error:
         return replace(seen, is_known=False, faults=(f"{directory}/{state.LEDGER}: {error}",))
 
@@ -171,18 +185,21 @@ def _faults(directory: str) -> tuple[str, ...]:
     return ()
 
 
+def _killed(directory: str) -> tuple[int, str]:
+    """Return how many couriers in a row have ended before all was delivered, and where."""
+    starts, unit = unfinished.counted(directory)
+    return max(0, starts - fifo.is_heard(directory)), unit
+
+
 def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
-    alive = fifo.is_heard(seen.state)
     ledger = Ledger.view(seen.state)
     if ledger is None:
-        since = _untaken_since(seen.state)
-        return replace(seen, is_courier_alive=alive, untaken_since=since)
+        return replace(seen, untaken_since=_untaken_since(seen.state))
     try:
         with ledger.snapshot():
             return replace(
                 seen,
                 faults=(*seen.faults, *filter(None, [mismatch(ledger, seen.config)])),
-                is_courier_alive=alive,
                 untaken_since=_untaken_since(seen.state, ledger.position()),
                 failing=_failing(ledger),
                 checks=ledger.count_checks(),

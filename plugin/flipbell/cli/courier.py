@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, log, look, places, state, summon
+from flipbell import fifo, log, look, places, state, summon, unit
 from flipbell.cli import CommandError, add_command, seconds
 from flipbell.ledger import Ledger, LedgerError
 from flipbell.log import escaped
@@ -17,11 +17,12 @@ from flipbell.log import escaped
 if TYPE_CHECKING:
     import argparse
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flipbell.courier import Courier
 
 _LOOK = 0.1  # seconds
+_ASK_AGAIN = 5.0  # seconds: each time wakes a courier that may not be one that yields
 _TELL = 0.5  # seconds between words on the progress
 
 
@@ -36,7 +37,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         summary="deliver in the foreground until stopped, for a service manager",
         example="flipbell courier --config /etc/flipbell/conf.d",
     )
+    parser.add_argument(
+        "--until-idle", action="store_true", help="end when everything is delivered"
+    )
     parser.add_argument("--handed-over", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--in-scope", action="store_true", help=argparse.SUPPRESS)
     parser = add_command(
         commands,
         "flush",
@@ -60,24 +65,30 @@ def run(options: argparse.Namespace) -> int:
     os.chdir("/")  # the agent's directory may be unmounted one day
     os.umask(0o077)
     if options.handed_over:
-        return _run_handed_over(directory, options.config)
+        return _run_handed_over(directory, options)
     state.prepare(directory)
     courier = _courier(directory, options.config, _take_over(directory))
-    _stop_on_signals(courier)
+    _on_end_signals(courier.wind_up if options.until_idle else courier.stop)
     try:
-        courier.run(stay=True)
+        courier.run(stay=not options.until_idle)
     except LedgerError as error:
         raise CommandError(str(error)) from None
     return 0
 
 
-def _run_handed_over(directory: str, config: str | None) -> int:
+def _run_handed_over(directory: str, options: argparse.Namespace) -> int:
     """Be the courier that a front has started: nobody sees stderr, so errors go to the log."""
     try:
-        courier = _courier(directory, config, summon.HANDED_OVER)
+        if not options.in_scope and unit.leave(summon.HANDED_OVER):
+            return 0
+        courier = _courier(directory, options.config, summon.HANDED_OVER)
         os.set_inheritable(summon.HANDED_OVER, False)
-        _stop_on_signals(courier)
-        return 0 if courier.run(stay=False) else 1
+        if options.in_scope:
+            # A SIGTERM that came before belonged to the unit that was left: ignoring drops it.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _on_end_signals(courier.wind_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        return 0 if courier.run(stay=False, yields=True) else 1
     except LedgerError as error:
         log.error(str(error))
         return 1
@@ -107,15 +118,18 @@ def _take_over(directory: str) -> int:
         notice = f"another courier is at work for {directory}; waiting until it ends"
         log.warning(notice)
         print(f"flipbell: {escaped(notice)}", file=sys.stderr, flush=True)
+    ask_at = 0.0
     while lock is None:
+        if time.monotonic() > ask_at and fifo.wake(directory, fifo.YIELD):
+            ask_at = time.monotonic() + _ASK_AGAIN
         time.sleep(_LOOK)
         lock = state.try_lock(directory, state.COURIER_LOCK)
     return lock
 
 
-def _stop_on_signals(courier: Courier) -> None:
+def _on_end_signals(end: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: courier.stop())
+        signal.signal(number, lambda *_: end())
 
 
 def flush(options: argparse.Namespace) -> int:

@@ -15,6 +15,7 @@ from flipbell.cli.tables import clock, colored, columns, fitted, padded, table, 
 from flipbell.log import escaped
 from flipbell.message import duration, first_lines
 from flipbell.model import Status
+from flipbell.unit import is_borrowed
 
 # Seconds that recorded results may wait: for a courier at work, and without one.
 _STUCK = 60.0
@@ -108,6 +109,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "notes": list(seen.notes),
         "problems": [str(problem) for problem in seen.problems],
         "courier": seen.is_courier_alive,
+        "killed_couriers": seen.killed[0],
         "untaken": seen.untaken,
         "untaken_since": seen.untaken_since,
         "checks": seen.checks,
@@ -215,6 +217,7 @@ def _as_text(seen: look.Survey, checks: str) -> str:
     parts += [f"broken: {fault}" for fault in seen.faults]
     parts += [str(problem) for problem in seen.problems]
     parts += [f"note: {note}" for note in seen.notes]
+    parts += [_killed(*seen.killed)] if seen.has_killed_couriers else []
     parts += [_failing_line(failing, line) for failing, line in _with_lines(seen.failing, now)]
     if seen.channels:
         parts.append(table([_channel(view) for view in seen.channels]))
@@ -233,6 +236,16 @@ def _courier(seen: look.Survey) -> str:
     if seen.is_courier_alive:
         return "at work"
     return "not needed now" if seen.is_all_delivered else "not at work, though something waits"
+
+
+def _killed(count: int, unit: str) -> str:
+    ended = f"the last {count} couriers ended before they had delivered everything"
+    if not is_borrowed(unit):
+        return f"{ended}: find out what kills them"
+    return (
+        f"{ended}, the last one in {unit}: systemd ends what a unit has started when the unit "
+        "ends, so let systemd start the courier (flipbell hooks systemd)"
+    )
 
 
 def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[look.Failing, str]]:
