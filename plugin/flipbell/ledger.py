@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flipbell import stored
 from flipbell._database import LedgerError
-from flipbell.model import Kind, Status, Transition
-from flipbell.outbox import Outbox, transition_from
+from flipbell.model import Kind, Status
+from flipbell.pages import Pages
 from flipbell.spool import FORGET, REVIVE
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ RESET = (
 _PRUNED_AT_ONCE = 1000
 
 
-class Ledger(Outbox):
+class Ledger(Pages):
     """Everything that is known."""
 
     def position(self) -> Position:
         """Return how far the spool was taken."""
-        return self.setting("spool") or "", self.setting("offset") or 0
+        return stored.text(self.setting("spool")), stored.whole(self.setting("offset"))
 
     def take(self, lines: Iterable[Line], position: Position, now: float) -> None:
         """Take lines up to a position in the spool."""
@@ -47,7 +48,8 @@ class Ledger(Outbox):
     def _is_replaying(self) -> bool:
         """Return whether the next lines may have been taken before the state was reset."""
         name, offset = self.position()
-        return bool(name == self.setting("replay") and offset < self.setting("replay_to"))
+        is_same = name == self.setting("replay")
+        return is_same and offset < stored.whole(self.setting("replay_to"))
 
     def _take(self, line: Line, now: float, kind: Kind) -> None:
         occurred_at, code, host, check, output = line
@@ -65,8 +67,8 @@ class Ledger(Outbox):
         )
         if known is not None:
             # A stored time in the future was written by a wrong clock: it must not win for ever.
-            if occurred_at < known[1] <= now:
-                self.set("late", (self.setting("late") or 0) + 1)
+            if occurred_at < stored.number(known[1]) <= now:
+                self.set("late", stored.whole(self.setting("late")) + 1)
                 return
             if known[0] == status.value:
                 return
@@ -132,29 +134,7 @@ class Ledger(Outbox):
         row = self._one(
             "SELECT status, since FROM checks WHERE host = ? AND name = ?", (host, name)
         )
-        return None if row is None else (Status(row[0]), row[1])
-
-    def problems(self) -> list[tuple[str, str, Status, float]]:
-        """Return host, check, status and since when, of each check that is not OK."""
-        rows = self._db.execute(
-            "SELECT host, name, status, since FROM checks WHERE status > 0 ORDER BY host, name"
-        )
-        return [(host, name, Status(status), since) for host, name, status, since in rows]
-
-    def count_checks(self) -> int:
-        """Return how many checks were ever seen."""
-        return int(self._one("SELECT count(*) FROM checks")[0])
-
-    def history(self) -> list[tuple[Transition, list[tuple[str, str, str | None]]]]:
-        """Return every transition, oldest first, with (channel, state, error) of its deliveries."""
-        rows = self._db.execute("SELECT * FROM transitions ORDER BY id")
-        return [(found, self._deliveries(found.id)) for found in map(transition_from, rows)]
-
-    def _deliveries(self, transition: int) -> list[tuple[str, str, str | None]]:
-        return self._db.execute(
-            "SELECT channel, state, error FROM deliveries WHERE transition = ? ORDER BY channel",
-            (transition,),
-        ).fetchall()
+        return None if row is None else (stored.status(row[0]), stored.moment(row[1]))
 
     # Figures
 
@@ -168,7 +148,8 @@ class Ledger(Outbox):
 
     def counters(self) -> dict[tuple[str, str], int]:
         """Return every counter by channel and name."""
-        rows: Iterable[tuple[str, str, int]] = self._db.execute(
-            "SELECT channel, name, value FROM counters ORDER BY channel, name"
-        )
-        return {(channel, name): value for channel, name, value in rows}
+        rows = self._db.execute("SELECT channel, name, value FROM counters ORDER BY channel, name")
+        return {
+            (stored.text(channel), stored.text(name)): stored.whole(value)
+            for channel, name, value in rows
+        }

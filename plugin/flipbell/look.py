@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, surroundings
+from flipbell import fifo, places, spool, state, stored, surroundings
 from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flipbell.outbox import ChannelState
 
 _LOW_DISK = 1 << 16  # bytes
+_ONE_LINE = 1 << 14  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,24 +131,24 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
         since = _untaken_since(spool.Reader(seen.state))
         return replace(seen, is_courier_alive=alive, untaken_since=since)
     try:
+        # Only what has to fit together is of one moment: the courier cannot commit meanwhile.
         with ledger.snapshot():
-            return replace(
+            seen = replace(
                 seen,
                 is_courier_alive=alive,
                 untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
-                failing=tuple(ledger.problems()),
-                checks=ledger.count_checks(),
-                late=ledger.setting("late") or 0,
-                channels=tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
+                late=stored.whole(ledger.setting("late")),
+                channels=_views(ledger, rooms),
                 counters=ledger.counters(),
             )
+        return replace(seen, failing=tuple(ledger.problems()), checks=ledger.count_checks())
     finally:
         ledger.close()
 
 
 def _untaken_since(reader: spool.Reader) -> float | None:
     """Return the time of the first result that waits in the spool; None where none does."""
-    line = next(reader.lines(), None)
+    line = next(reader.lines(_ONE_LINE), None)
     if line is None:
         return None
     result = spool.decode(line)
@@ -158,18 +159,26 @@ def _is_taken(directory: str, ledger: Ledger) -> bool:
     return spool.Reader(directory, ledger.position()).is_at_end()
 
 
-def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
-    is_configured = rooms.concerns(channel.name)
-    fault = None
-    if not is_configured:
-        fault = "not configured any more"
-    elif channel.name not in rooms.channels:
-        fault = "its file has a problem: a courier at work goes on as before, a new one waits"
-    # What a removed channel has missed waits for nobody.
-    waiting = ledger.waiting(channel) if is_configured else 0
-    oldest = ledger.oldest_waiting(channel) if waiting else None
-    dead = ledger.count_dead(channel.name)
-    return ChannelView(channel, waiting, oldest, dead, is_configured, fault)
+def _views(ledger: Ledger, rooms: Rooms) -> tuple[ChannelView, ...]:
+    channels, dead, last = ledger.channels(), ledger.count_all_dead(), ledger.last_transition()
+    oldest = {
+        cursor: ledger.occurred_after(cursor) for cursor in {each.cursor for each in channels}
+    }
+    views = []
+    for channel in channels:
+        is_configured = rooms.concerns(channel.name)
+        fault = None
+        if not is_configured:
+            fault = "not configured any more"
+        elif channel.name not in rooms.channels:
+            fault = "its file has a problem: a courier at work goes on as before, a new one waits"
+        # What a removed channel has missed waits for nobody. Nothing else is pruned before it is
+        # delivered and no number is left out, so there is no need to count rows.
+        waiting = max(0, last - channel.cursor) if is_configured else 0
+        since = oldest[channel.cursor] if waiting else None
+        given_up = dead.get(channel.name, 0)
+        views.append(ChannelView(channel, waiting, since, given_up, is_configured, fault))
+    return tuple(views)
 
 
 class Lookout:
