@@ -21,7 +21,7 @@ PACKAGE = Path(flipbell.__file__).parent
 LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings"}
     | {"child", "relay", "remains", "quiet", "fifo"},
-    {"_yaml", "spool", "summon", "stamps"},
+    {"_yaml", "spool", "summon", "stamps", "stored"},
     {"recorder", "hookspecs"},
     {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
     {"agents.states", "agents.plain", "agents.json_result", "agents.mackerel_agent", "agents.sauna"}
@@ -31,8 +31,9 @@ LAYERS = [
     {"channels.hipchat", "extensions"},
     {"_channel", "_database", "digest"},
     {"outbox"},
+    {"pages"},
     {"ledger"},
-    {"config", "binding"},
+    {"config", "binding", "trial"},
     {"rooms"},
     {"turns", "reset"},
     {"courier", "look", "run", "explain"},
@@ -50,7 +51,7 @@ LAYERS = [
 ]
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
 FRONTS = {"run", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
-BEHIND_THE_SPOOL = {"_database", "outbox", "ledger", "config", "rooms", "routing", "turns"}
+BEHIND_THE_SPOOL = {"_database", "outbox", "pages", "ledger", "config", "rooms", "routing", "turns"}
 BEHIND_THE_SPOOL |= {"courier", "channels.hipchat"}
 
 

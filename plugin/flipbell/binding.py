@@ -16,7 +16,7 @@ def claim_config(ledger: Ledger, config: str) -> None:
     Raises LedgerError: two configurations on one state would each miss what the other was told.
     """
     config = escaped(config)
-    bound = ledger.setting("config")
+    bound = _bound(ledger)
     if bound is not None and bound != config and os.path.isdir(bound):
         raise LedgerError(
             f"this state directory belongs to the configuration {bound}, and this is {config}; "
@@ -24,6 +24,14 @@ def claim_config(ledger: Ledger, config: str) -> None:
         )
     if bound != config:
         ledger.set("config", config)
+
+
+def _bound(ledger: Ledger) -> str | None:
+    """Return the configuration that the state is bound to; None for a name that is damaged."""
+    bound = ledger.setting("config")
+    if not isinstance(bound, str) or not bound.startswith("/") or "\ufffd" in bound:
+        return None
+    return bound
 
 
 def config_for(directory: str, said: str | None) -> str:
@@ -35,11 +43,11 @@ def config_for(directory: str, said: str | None) -> str:
             ledger = None
         if ledger is not None:
             try:
-                bound = ledger.setting("config")
+                bound = _bound(ledger)
             except sqlite3.Error:  # not set up yet, or broken: the courier finds out
                 bound = None
             finally:
                 ledger.close()
             if bound is not None:
-                return str(bound)
+                return bound
     return places.find_config(said, os.environ)
