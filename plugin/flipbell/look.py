@@ -131,6 +131,7 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
         since = _untaken_since(spool.Reader(seen.state))
         return replace(seen, is_courier_alive=alive, untaken_since=since)
     try:
+        dead = ledger.count_all_dead()
         # Only what has to fit together is of one moment: the courier cannot commit meanwhile.
         with ledger.snapshot():
             seen = replace(
@@ -138,7 +139,7 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
                 is_courier_alive=alive,
                 untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
                 late=stored.whole(ledger.setting("late")),
-                channels=_views(ledger, rooms),
+                channels=_views(ledger, rooms, dead),
                 counters=ledger.counters(),
             )
         return replace(seen, failing=tuple(ledger.problems()), checks=ledger.count_checks())
@@ -159,8 +160,8 @@ def _is_taken(directory: str, ledger: Ledger) -> bool:
     return spool.Reader(directory, ledger.position()).is_at_end()
 
 
-def _views(ledger: Ledger, rooms: Rooms) -> tuple[ChannelView, ...]:
-    channels, dead, last = ledger.channels(), ledger.count_all_dead(), ledger.last_transition()
+def _views(ledger: Ledger, rooms: Rooms, dead: Mapping[str, int]) -> tuple[ChannelView, ...]:
+    channels, last = ledger.channels(), ledger.last_transition()
     oldest = {
         cursor: ledger.occurred_after(cursor) for cursor in {each.cursor for each in channels}
     }

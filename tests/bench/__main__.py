@@ -15,6 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import growth
 import inside
 import outside
 from measure import Table
@@ -28,6 +29,7 @@ PARTS = {
     "hooks": inside.hooks,
     "configuration": inside.configuration,
     "stream": inside.stream,
+    "growth": growth.growth,
 }
 
 
