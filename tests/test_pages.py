@@ -100,18 +100,20 @@ def test_the_newest_of_a_channel_are_those_it_has_a_message_of(
     assert expected
 
 
-def test_a_search_that_is_over_reads_no_further(ledger: Ledger) -> None:
-    looked_at: list[int] = []
+@pytest.mark.parametrize(
+    ("limit", "since", "pages_read", "times_searched"),
+    [(3, 0.0, 1, 0), (10, 0.0, 2, 0), (999, NOW + 1950, 1, 1), (999, NOW + 1e6, 1, 1)],
+)
+def test_a_search_that_is_over_reads_no_further(
+    ledger: Ledger, limit: int, since: float, pages_read: int, times_searched: int
+) -> None:
+    statements: list[str] = []
+    ledger._db.set_trace_callback(statements.append)
 
-    def accept(transition: Transition) -> bool:
-        looked_at.append(transition.id)
-        return True
+    ledger.newest(lambda _: True, limit=limit, since=since)
 
-    ledger.newest(accept, limit=3)
-    assert len(looked_at) == 7
-    looked_at.clear()
-    ledger.newest(accept, limit=999, since=NOW + 1950)
-    assert 0 < len(looked_at) <= 14
+    assert sum("ORDER BY id DESC" in statement for statement in statements) == pages_read
+    assert sum("occurred_at >=" in statement for statement in statements) == times_searched
 
 
 def test_entries_are_as_they_were_asked_for(ledger: Ledger) -> None:

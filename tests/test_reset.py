@@ -55,6 +55,11 @@ def _schema(ledger: Path) -> None:
     )
 
 
+def _column(ledger: Path) -> None:
+    """Have SQLite find everything in order, and a column missing."""
+    ledger.write_bytes(ledger.read_bytes().replace(b"value INTEGER", b"valve INTEGER"))
+
+
 def _read_only(ledger: Path) -> None:
     """Have SQLite refuse to write to a file that it may write to."""
     content = bytearray(ledger.read_bytes())
@@ -79,7 +84,7 @@ def _impossible_row(ledger: Path) -> None:
         connection.commit()
 
 
-DAMAGES = [_garbage, _torn, _page, _schema, _read_only, _never_free, _impossible_row]
+DAMAGES = [_garbage, _torn, _page, _schema, _column, _read_only, _never_free, _impossible_row]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
