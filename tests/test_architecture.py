@@ -22,7 +22,7 @@ LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings", "zones", "perfdata"}
     | {"child", "relay", "flood", "remains", "quiet", "fifo", "detach"},
     {"unit", "unfinished"},
-    {"_yaml", "spool", "summon", "stamps"},
+    {"_yaml", "spool", "summon", "stamps", "stored"},
     {"recorder", "hookspecs"},
     {"identity"},
     {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"}
@@ -34,8 +34,9 @@ LAYERS = [
     {"channels.hipchat", "extensions"},
     {"_channel", "_database", "digest"},
     {"outbox"},
+    {"pages"},
     {"ledger"},
-    {"config", "binding"},
+    {"config", "binding", "trial"},
     {"rooms"},
     {"settling"},
     {"turns", "reset"},
@@ -55,7 +56,7 @@ LAYERS = [
 # What the fronts may know of: how to record. No configuration, no ledger, no routing.
 FRONTS = {"run", "report", "quiet", "aside", "memory", "recorder", "cli.report", "cli.stream"}
 BEHIND_THE_SPOOL = {
-    *("_database", "outbox", "ledger", "config", "rooms", "routing", "settling", "turns"),
+    *("_database", "outbox", "pages", "ledger", "config", "rooms", "routing", "settling", "turns"),
 }
 BEHIND_THE_SPOOL |= {"courier", "channels.hipchat"}
 

@@ -466,6 +466,7 @@ def newer(quiet: Site) -> Site:
     """A state directory that a newer flipbell has left."""
     state.prepare(str(quiet.state))
     ledger = Ledger.open(str(quiet.state))
+    ledger._db.execute("CREATE TABLE news (x)")
     ledger._db.execute("PRAGMA user_version=99")
     ledger.close()
     return quiet

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from conftest import until
 from flipbell import state
-from flipbell._database import _SCRIPTS, VERSION
+from flipbell._database import _SCRIPTS, VERSION, LedgerDamage
 from flipbell.ledger import KEPT_FOR, Ledger, LedgerError
 from flipbell.model import Kind, Outcome, Stage, Status, Verdict
 
@@ -155,12 +157,126 @@ def test_opens_again_as_it_was(directory: str) -> None:
 
 def test_a_newer_ledger_is_refused(directory: str) -> None:
     Ledger.open(directory).close()
-    connection = sqlite3.connect(f"{directory}/ledger")
-    connection.execute(f"PRAGMA user_version={VERSION + 1}")
-    connection.close()
+    _execute(directory, "CREATE TABLE news (x)", f"PRAGMA user_version={VERSION + 1}")
 
     with pytest.raises(LedgerError, match="upgrade flipbell"):
         Ledger.open(directory)
+
+
+@pytest.mark.parametrize("number", [0, 1, VERSION + 1, VERSION + 256, 1 << 30, -1])
+def test_a_damaged_version_number_is_put_right(directory: str, number: int) -> None:
+    first = Ledger.open(directory)
+    _take(first, (1, 2))
+    first.close()
+    _execute(directory, f"PRAGMA user_version={number}")
+
+    second = Ledger.open(directory)
+
+    assert _take(second, (2, 0)) == ["-CRITICAL", "CRITICAL-OK"]
+    second.close()
+    (version,) = _open(directory).execute("PRAGMA user_version").fetchone()
+    assert version == VERSION
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"PRAGMA user_version={VERSION + 5000}",  # never so far ahead
+        "PRAGMA application_id=1",
+    ],
+)
+def test_only_a_sound_ledger_of_flipbell_can_be_a_newer_one(directory: str, statement: str) -> None:
+    Ledger.open(directory).close()
+    _execute(directory, "CREATE TABLE news (x)", f"PRAGMA user_version={VERSION + 1}", statement)
+
+    Ledger.open(directory).close()
+
+
+def test_tables_of_no_version_are_damage(directory: str) -> None:
+    Ledger.open(directory).close()
+    _execute(directory, "DROP TABLE checks", "PRAGMA user_version=1")
+
+    with pytest.raises(LedgerDamage, match="no version of flipbell"):
+        Ledger.open(directory)
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("UPDATE setting SET value = 11 WHERE name = 'offset'", "11 bytes of a spool of 10"),
+        ("UPDATE setting SET value = -1 WHERE name = 'offset'", "-1 bytes of a spool of 10"),
+        ("UPDATE channels SET cursor = 2", "more than there ever was"),
+        ("UPDATE channels SET cursor = 'a'", "more than there ever was"),
+        ("UPDATE channels SET cursor = -1", "more than there ever was"),
+    ],
+)
+def test_a_ledger_ahead_of_what_it_counts_is_damaged(
+    directory: str, ledger: Ledger, statement: str, reason: str
+) -> None:
+    with ledger.transaction():
+        ledger.register("ops", 0)
+    _take(ledger, (1, 2))
+    ledger.check_progress(POSITION)
+    _execute(directory, statement)
+
+    with pytest.raises(LedgerDamage, match=reason):
+        ledger.check_progress(POSITION)
+
+
+def test_a_damaged_value_is_read_as_well_as_it_can_be(directory: str, ledger: Ledger) -> None:
+    with ledger.transaction():
+        ledger.register("ops", 0)
+        ledger.take([(1, 2, "web-01", "disk", "full", False)], POSITION, NOW)
+        ledger.begin_try("ops", 1, notify=True, reason="", digest=None, now=NOW)
+    bad = "CAST(x'66f56c' AS TEXT)"
+    _execute(
+        directory,
+        f"UPDATE transitions SET host = {bad}, output = {bad}, status = 9, previous = 'x',"
+        " kind = 77, occurred_at = 9e999, previous_since = 'x', name = x'80'",
+        f"UPDATE channels SET next_try = {bad}, failures = {bad}, last_error = {bad}",
+        f"UPDATE deliveries SET unknown = {bad}, tried_for = {bad}, digest = {bad}, error = {bad}",
+        f"INSERT INTO told VALUES ('ops', 'h', 'c', {bad})",
+        f"INSERT INTO checks VALUES ({bad}, 'c', {bad}, {bad})",
+        f"INSERT OR REPLACE INTO setting VALUES ('late', {bad})",
+        f"INSERT INTO counters VALUES ({bad}, 'requests', {bad})",
+        f"INSERT INTO unread VALUES ({bad}, {bad})",
+        f"INSERT INTO rooms VALUES ('room', {bad})",
+    )
+
+    [(found, [(_, _, error)])] = ledger.history()
+    assert (found.host, found.output, found.check, error) == (
+        "f\ufffdl",
+        "f\ufffdl",
+        "\ufffd",
+        error,
+    )
+    assert (found.status, found.previous, found.kind) == (
+        Status.UNKNOWN,
+        Status.UNKNOWN,
+        Kind.PLAIN,
+    )
+    assert (found.occurred_at, found.previous_since) == (0.0, 0.0)
+    [channel] = ledger.channels()
+    assert (channel.next_try, channel.failures, channel.last_error) == (0.0, 0, "f\ufffdl")
+    delivery = ledger.delivery("ops", 1)
+    assert delivery is not None
+    assert (delivery.unknown, delivery.tried_for, delivery.digest) == (0, 0.0, 0)
+    assert ledger.problems() == [
+        ("f\ufffdl", "c", Status.UNKNOWN, 0.0),
+        ("web-01", "disk", Status.CRITICAL, 1.0),
+    ]
+    assert ledger.counters() == {("f\ufffdl", "requests"): 0}
+    assert ledger.unread() == {"f\ufffdl": 0}
+    assert ledger.room_closed_until("room") == 0.0
+    assert ledger.told("ops", replace(found, host="h", check="c")) is Status.UNKNOWN
+    assert _take(ledger, (5, 0))[1:] == ["CRITICAL-OK"]
+
+
+def _execute(directory: str, *statements: str) -> None:
+    """Change the file as no flipbell does."""
+    with closing(_open(directory)) as connection:
+        for statement in statements:
+            connection.execute(statement)
 
 
 def test_a_room_gets_no_more_than_its_share(ledger: Ledger) -> None:

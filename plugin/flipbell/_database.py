@@ -12,7 +12,7 @@ import stat
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flipbell import state
+from flipbell import state, stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    Schema = frozenset[tuple[object, ...]]
+    """Each table and index with each of its columns."""
+
 _APPLICATION = 0x666C6970  # "flip"
+_FARTHEST_AHEAD = 1000  # versions
 _BUSY_SECONDS = 10.0
+_BUSY_CODES = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
 _FILES = ("", "-journal", "-wal", "-shm")
 
-# Each script takes a ledger from one version to the next; a new one goes through all of them.
+# Each script takes a ledger from one version to the next; a new one goes through all of them. Each
+# changes a table or an index, for a damaged version number is told from a newer one by the schema.
 _SCRIPTS = (
     """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -110,6 +116,25 @@ class LedgerError(Exception):
     """The ledger cannot be used; the message says why and what to do."""
 
 
+class LedgerDamage(sqlite3.DatabaseError):
+    """The ledger's own content shows that it is damaged."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that reads damaged text, and whose errors are all of SQLite's kind."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:  # noqa: ANN401  sqlite3's own
+        super().__init__(*arguments, **options)
+        self.text_factory = stored.decoded
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:  # noqa: ANN401  sqlite3's own
+        try:
+            return super().execute(*arguments)
+        except UnicodeDecodeError as error:
+            # A message or a column name with bytes of a damaged schema in it.
+            raise LedgerDamage("the schema is not UTF-8") from error
+
+
 class Database:
     """An open ledger file. Errors of SQLite itself are raised as they are."""
 
@@ -121,7 +146,10 @@ class Database:
         """Open for writing; the caller holds the courier's lock. Raises LedgerError."""
         os.close(state.open_private(directory, state.LEDGER, os.O_RDWR))
         connection = sqlite3.connect(
-            f"{directory}/{state.LEDGER}", timeout=_BUSY_SECONDS, isolation_level=None
+            f"{directory}/{state.LEDGER}",
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            factory=_Connection,
         )
         ledger = cls(connection)
         try:
@@ -158,19 +186,41 @@ class Database:
 
     def _migrate(self) -> None:
         with self.transaction():
-            (version,) = self._one("PRAGMA user_version")
-            if version > VERSION:
-                raise LedgerError(
-                    f"the ledger has version {version}, this flipbell reads {VERSION}; "
-                    "upgrade flipbell"
-                )
-            if version == VERSION:
+            (claimed,) = self._one("PRAGMA user_version")
+            if claimed == VERSION:
                 return
-            for script in _SCRIPTS[version:]:
+            for script in _SCRIPTS[self._version(claimed) :]:
                 for statement in script.split(";\n"):
                     self._db.execute(statement)
             self._db.execute(f"PRAGMA application_id={_APPLICATION}")
             self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def _version(self, claimed: int) -> int:
+        """Return the version of the tables; the number that the file claims may be damaged.
+
+        Raises LedgerError for a newer version, LedgerDamage for tables of no version.
+        """
+        schemas, schema = _schemas(), _schema(self._db)
+        if claimed > VERSION and schema not in schemas:
+            (application,) = self._one("PRAGMA application_id")
+            is_ours = application == _APPLICATION and claimed - VERSION <= _FARTHEST_AHEAD
+            if is_ours and self.is_whole():
+                raise LedgerError(
+                    f"the ledger has version {claimed}, this flipbell reads {VERSION}; "
+                    "upgrade flipbell"
+                )
+        known = max(number for number, each in enumerate(schemas) if each <= schema)
+        if known == 0 and (schema or claimed):
+            raise LedgerDamage(f"its tables are of no version of flipbell, it claims {claimed}")
+        return known
+
+    def is_complete(self) -> bool:
+        """Return whether the tables, indexes and columns are those of this version."""
+        return _schemas()[VERSION] <= _schema(self._db)
+
+    def is_whole(self) -> bool:
+        """Return whether SQLite finds every page, row and index in order."""
+        return bool(self._one("PRAGMA integrity_check(1)")[0] == "ok")
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -194,6 +244,19 @@ class Database:
         row = self._one("SELECT value FROM setting WHERE name = ?", [name])
         return row[0] if row else None
 
+    def check_progress(self, spool: tuple[str, int]) -> None:
+        """Refuse a ledger that is ahead of what it counts, as it would pass over what comes next.
+
+        *spool* is the name of the spool, and where it ends. Raises LedgerDamage.
+        """
+        name, offset = self.setting("spool"), stored.whole(self.setting("offset"))
+        if name == spool[0] and not 0 <= offset <= spool[1]:
+            raise LedgerDamage(f"it has taken {offset} bytes of a spool of {spool[1]}")
+        last = "SELECT max(coalesce((SELECT max(id) FROM transitions), 0),"
+        last += " coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'transitions'), 0))"
+        if self._one(f"SELECT 1 FROM channels WHERE cursor < 0 OR cursor > ({last})"):  # noqa: S608
+            raise LedgerDamage("a channel has passed more than there ever was")
+
     def set(self, name: str, value: str | float) -> None:
         """Make or change a setting."""
         self._db.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (name, value))
@@ -215,27 +278,54 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
 def _read_only(path: str) -> sqlite3.Connection:
     quoted = path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
     return sqlite3.connect(
-        f"file:{quoted}?mode=ro", uri=True, timeout=_BUSY_SECONDS, isolation_level=None
+        f"file:{quoted}?mode=ro",
+        uri=True,
+        timeout=_BUSY_SECONDS,
+        isolation_level=None,
+        factory=_Connection,
     )
 
 
-def is_suspicious(error: Exception) -> bool:
-    """Return whether an error may mean that the file itself is broken."""
-    said = str(error)
-    return isinstance(error, sqlite3.DatabaseError) and (
-        "malformed" in said or "not a database" in said or "no such table" in said
-    )
+def is_busy(error: Exception) -> bool:
+    """Return whether another program keeps the ledger locked."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:  # before Python 3.11
+        return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+    return code & 0xFF in _BUSY_CODES
 
 
-def is_broken(directory: str) -> bool:
-    """Return whether SQLite finds the ledger broken when it looks at all of it."""
+def is_corrupt(directory: str) -> bool:
+    """Return whether SQLite finds pages out of order, or takes the file for none of its own."""
     try:
         with closing(_read_only(f"{directory}/{state.LEDGER}")) as connection:
-            found = connection.execute("PRAGMA quick_check(1)").fetchone()
-            connection.execute("SELECT count(*) FROM setting")
-    except sqlite3.DatabaseError as error:
-        return is_suspicious(error)
-    return bool(found[0] != "ok")
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError:  # which may also mean the disk, or rights
+        return False
+    except sqlite3.DatabaseError:
+        return True
+    return bool(found != "ok")
+
+
+def _schema(connection: sqlite3.Connection) -> Schema:
+    """Return the tables, indexes and columns, apart from SQLite's own."""
+    return frozenset(
+        connection.execute(
+            "SELECT m.type, m.name, CASE m.type WHEN 'index' THEN m.sql END, c.name, c.type,"
+            ' c."notnull", c.dflt_value, c.pk'
+            " FROM sqlite_master m LEFT JOIN pragma_table_info(m.name) c"
+            " WHERE m.name NOT LIKE 'sqlite!_%' ESCAPE '!'"
+        )
+    )
+
+
+def _schemas() -> list[Schema]:
+    """Return the schema of every version, beginning with that of an empty file."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        schemas = [_schema(connection)]
+        for script in _SCRIPTS:
+            connection.executescript(script)
+            schemas.append(_schema(connection))
+    return schemas
 
 
 def last_set_aside(directory: str) -> str | None:

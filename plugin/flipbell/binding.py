@@ -25,14 +25,22 @@ def claim_config(ledger: Ledger, config: str) -> None:
 
 def mismatch(ledger: Ledger, config: str) -> str | None:
     """Return why a configuration cannot be used with a ledger, and the ways out; None if it can."""
-    bound, config = ledger.setting("config"), escaped(config)
-    if bound in (None, config) or not os.path.isdir(bound):
+    bound, config = _bound(ledger), escaped(config)
+    if bound is None or bound == config or not os.path.isdir(bound):
         return None
     return (
         f"this state directory belongs to the configuration {bound}, and this is {config}; "
         f"use --config {bound}, or give each configuration its own --state, "
         "or remove the old one to move"
     )
+
+
+def _bound(ledger: Ledger) -> str | None:
+    """Return the configuration that the state is bound to; None for a name that is damaged."""
+    bound = ledger.setting("config")
+    if not isinstance(bound, str) or not bound.startswith("/") or "\ufffd" in bound:
+        return None
+    return bound
 
 
 def config_for(directory: str, said: str | None) -> str:
@@ -44,11 +52,11 @@ def config_for(directory: str, said: str | None) -> str:
             ledger = None
         if ledger is not None:
             try:
-                bound = ledger.setting("config")
+                bound = _bound(ledger)
             except sqlite3.Error:  # not set up yet, or broken: the courier finds out
                 bound = None
             finally:
                 ledger.close()
             if bound is not None:
-                return str(bound)
+                return bound
     return places.find_config(said, os.environ)

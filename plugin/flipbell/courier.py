@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flipbell.settling import Settled
     from flipbell.turns import Job
 
+_TROUBLE = (sqlite3.Error, OSError, *reset.BAD_VALUES)
 _ROTATE_AT = 1 << 18  # bytes
 _LOOK = 2.0  # seconds between looks at the configuration while something is undelivered
 _REST = 60.0  # seconds that a courier sleeps at most
@@ -74,6 +75,7 @@ class Courier:
         self._failed: set[str] = set()
         self._left: set[str] = set()
         self._stamps = Stamps(directory)
+        self._doubt = reset.Doubt(directory, self._stamps)
         self._is_stamped = False
         self._impatient = False
         self._stopping = False
@@ -197,7 +199,7 @@ class Courier:
             return False
         try:
             return is_done() and self._leave()
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._complain(f"state directory {self._directory}: {error}")
             return False
 
@@ -228,19 +230,26 @@ class Courier:
             if self._ledger is None:
                 self._ledger = self._open()
             pause = self._work(self._ledger)
-        except (sqlite3.Error, OSError) as error:  # a full or failing disk: what is recorded waits
+        except (
+            _TROUBLE
+        ) as error:  # a full or failing disk, or a damaged ledger: what is recorded waits
             self._reopen()
             return self._after(error)
+        self._doubt.end()
         self._complain("")
         return pause
 
     def _after(self, error: Exception) -> float:
-        """Reset a ledger that is broken; return how long to wait before the next try."""
+        """Reset a ledger that cannot be used; return how long to wait before the next try."""
         try:
-            if reset.was_due(self._directory, error, self._stamps, self._clock()):
-                return 0.0
+            cause = self._doubt.consider(error, self._clock())
         except OSError as failed:
-            error = failed
+            cause, error = reset.Cause.ELSEWHERE, failed
+        if cause is reset.Cause.RESET:
+            self._forget_requests()
+            return 0.0
+        if cause is reset.Cause.UNSURE:
+            return _SOON
         self._complain(f"state directory {self._directory}: {error}")
         return _AFTER_ERROR
 
@@ -261,9 +270,17 @@ class Courier:
             self._ledger.close()
         self._ledger = None
 
+    def _forget_requests(self) -> None:
+        """Expect no answer to requests that only the ledger before a reset knows of."""
+        for channel in self._under_way:  # its thread may use the connection still
+            self._rooms.drop_sender(channel)
+        self._under_way.clear()
+        self._unsettled.clear()
+
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
         try:
+            ledger.check_progress(spool.end(self._directory))
             if ledger.position() == spool.START:  # new: stamps are those of another
                 self._stamps.clear()
             with ledger.transaction():
@@ -446,5 +463,5 @@ class Courier:
             self._unsettled.clear()
             for job, became in settled:
                 self._report(job.channel, became)
-        except (sqlite3.Error, OSError) as error:
+        except _TROUBLE as error:
             self._complain(f"state directory {self._directory}: {error}")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flipbell import stored
 from flipbell._database import LedgerError
-from flipbell.model import Kind, Status, Transition
-from flipbell.outbox import Outbox, transition_from
+from flipbell.model import Kind, Status
+from flipbell.pages import Pages
 from flipbell.spool import FORGET, REVIVE
 
 if TYPE_CHECKING:
@@ -30,12 +31,12 @@ _PRUNED_AT_ONCE = 1000
 _SHOWN_OUTPUT = 500  # characters
 
 
-class Ledger(Outbox):
+class Ledger(Pages):
     """Everything that is known."""
 
     def position(self) -> Position:
         """Return how far the spool was taken."""
-        return self.setting("spool") or "", self.setting("offset") or 0
+        return stored.text(self.setting("spool")), stored.whole(self.setting("offset"))
 
     def take(self, lines: Iterable[Line], position: Position, now: float) -> None:
         """Take lines up to a position in the spool."""
@@ -48,7 +49,8 @@ class Ledger(Outbox):
     def _is_replaying(self) -> bool:
         """Return whether the next lines may have been taken before the state was reset."""
         name, offset = self.position()
-        return bool(name == self.setting("replay") and offset < self.setting("replay_to"))
+        is_same = name == self.setting("replay")
+        return is_same and offset < stored.whole(self.setting("replay_to"))
 
     def _take(self, line: Line, now: float, kind: Kind) -> None:
         occurred_at, code, host, check, output, is_dated = line
@@ -67,8 +69,8 @@ class Ledger(Outbox):
         if known is not None:
             # A stored time in the future was written by a wrong clock: it must not win for ever.
             # A time of the front's own clock orders nothing, for that clock may have been wrong.
-            if is_dated and occurred_at < known[1] <= now:
-                self.set("late", (self.setting("late") or 0) + 1)
+            if is_dated and occurred_at < stored.number(known[1]) <= now:
+                self.set("late", stored.whole(self.setting("late")) + 1)
                 return
             if known[0] == status.value:
                 return
@@ -152,22 +154,16 @@ class Ledger(Outbox):
         row = self._one(
             "SELECT status, since FROM checks WHERE host = ? AND name = ?", (host, name)
         )
-        return None if row is None else (Status(row[0]), row[1])
+        return None if row is None else (stored.status(row[0]), stored.moment(row[1]))
 
     def similar(self, host: str, name: str) -> list[tuple[str, str]]:
         """Return the host's checks or, if it has none, the checks of that name on other hosts."""
         rows = self._db.execute("SELECT host, name FROM checks WHERE host = ?", (host,)).fetchall()
-        return (
+        rows = (
             rows
             or self._db.execute("SELECT host, name FROM checks WHERE name = ?", (name,)).fetchall()
         )
-
-    def problems(self) -> list[tuple[str, str, Status, float]]:
-        """Return host, check, status and since when, of each check that is not OK."""
-        rows = self._db.execute(
-            "SELECT host, name, status, since FROM checks WHERE status > 0 ORDER BY host, name"
-        )
-        return [(host, name, Status(status), since) for host, name, status, since in rows]
+        return [(stored.text(host), stored.text(name)) for host, name in rows]
 
     def output_at(self, host: str, name: str, since: float) -> str:
         """Return the begin of what a check reported when it took its status; empty if unknown."""
@@ -176,22 +172,7 @@ class Ledger(Outbox):
             " AND name = ? ORDER BY id DESC LIMIT 1",
             (_SHOWN_OUTPUT, since, host, name),
         )
-        return "" if row is None else str(row[0])
-
-    def count_checks(self) -> int:
-        """Return how many checks were ever seen."""
-        return int(self._one("SELECT count(*) FROM checks")[0])
-
-    def history(self) -> list[tuple[Transition, list[tuple[str, str, str | None]]]]:
-        """Return every transition, oldest first, with (channel, state, error) of its deliveries."""
-        rows = self._db.execute("SELECT * FROM transitions ORDER BY id")
-        return [(found, self._deliveries(found.id)) for found in map(transition_from, rows)]
-
-    def _deliveries(self, transition: int) -> list[tuple[str, str, str | None]]:
-        return self._db.execute(
-            "SELECT channel, state, error FROM deliveries WHERE transition = ? ORDER BY channel",
-            (transition,),
-        ).fetchall()
+        return "" if row is None else stored.text(row[0])
 
     # Figures
 
@@ -205,7 +186,8 @@ class Ledger(Outbox):
 
     def counters(self) -> dict[tuple[str, str], int]:
         """Return every counter by channel and name."""
-        rows: Iterable[tuple[str, str, int]] = self._db.execute(
-            "SELECT channel, name, value FROM counters ORDER BY channel, name"
-        )
-        return {(channel, name): value for channel, name, value in rows}
+        rows = self._db.execute("SELECT channel, name, value FROM counters ORDER BY channel, name")
+        return {
+            (stored.text(channel), stored.text(name)): stored.whole(value)
+            for channel, name, value in rows
+        }

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, surroundings, unfinished
+from flipbell import fifo, places, spool, state, stored, surroundings, unfinished
 from flipbell.binding import config_for, mismatch
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOW_DISK = 1 << 16  # bytes
 _IN_A_ROW = 2  # killed couriers that are more than an accident
+_ONE_LINE = 1 << 14  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,17 +197,18 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
     if ledger is None:
         return replace(seen, untaken_since=_untaken_since(seen.state))
     try:
+        given_up = {stage: ledger.count_given_up(stage) for stage in (Stage.DEAD, Stage.PERHAPS)}
+        # Only what has to fit together is of one moment: the courier cannot commit meanwhile.
         with ledger.snapshot():
-            return replace(
+            seen = replace(
                 seen,
                 faults=(*seen.faults, *filter(None, [mismatch(ledger, seen.config)])),
                 untaken_since=_untaken_since(seen.state, ledger.position()),
-                failing=_failing(ledger),
-                checks=ledger.count_checks(),
-                late=ledger.setting("late") or 0,
-                channels=tuple(_view(ledger, rooms, channel) for channel in ledger.channels()),
+                late=stored.whole(ledger.setting("late")),
+                channels=_views(ledger, rooms, given_up),
                 counters=ledger.counters(),
             )
+        return replace(seen, failing=_failing(ledger), checks=ledger.count_checks())
     finally:
         ledger.close()
 
@@ -225,7 +227,7 @@ def _untaken_since(directory: str, position: spool.Position = spool.START) -> fl
     One that waits alone has waited since the spool was written to, even if its agent gave another
     time.
     """
-    lines = spool.Reader(directory, position).lines()
+    lines = spool.Reader(directory, position).lines(_ONE_LINE)
     line = next(lines, None)
     if line is None:
         return None
@@ -239,20 +241,28 @@ def _is_taken(directory: str, ledger: Ledger) -> bool:
     return spool.Reader(directory, ledger.position()).is_at_end()
 
 
-def _view(ledger: Ledger, rooms: Rooms, channel: ChannelState) -> ChannelView:
-    is_configured = rooms.concerns(channel.name)
-    fault = None
-    if not is_configured:
-        fault = "not configured any more"
-    elif channel.name not in rooms.channels:
-        fault = "its file has a problem: a courier at work goes on as before, a new one waits"
-    # What a removed channel has missed waits for nobody.
-    waiting = ledger.waiting(channel) if is_configured else 0
-    oldest = ledger.oldest_waiting(channel) if waiting else None
-    dead, perhaps = (
-        ledger.count_given_up(channel.name, stage) for stage in (Stage.DEAD, Stage.PERHAPS)
-    )
-    return ChannelView(channel, waiting, oldest, dead, perhaps, is_configured, fault)
+def _views(
+    ledger: Ledger, rooms: Rooms, given_up: Mapping[Stage, Mapping[str, int]]
+) -> tuple[ChannelView, ...]:
+    channels, last = ledger.channels(), ledger.last_transition()
+    oldest = {
+        cursor: ledger.occurred_after(cursor) for cursor in {each.cursor for each in channels}
+    }
+    views = []
+    for channel in channels:
+        is_configured = rooms.concerns(channel.name)
+        fault = None
+        if not is_configured:
+            fault = "not configured any more"
+        elif channel.name not in rooms.channels:
+            fault = "its file has a problem: a courier at work goes on as before, a new one waits"
+        # What a removed channel has missed waits for nobody. Nothing else is pruned before it is
+        # delivered and no number is left out, so there is no need to count rows.
+        waiting = max(0, last - channel.cursor) if is_configured else 0
+        since = oldest[channel.cursor] if waiting else None
+        dead, perhaps = (given_up[stage].get(channel.name, 0) for stage in given_up)
+        views.append(ChannelView(channel, waiting, since, dead, perhaps, is_configured, fault))
+    return tuple(views)
 
 
 class Lookout:

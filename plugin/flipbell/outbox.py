@@ -9,8 +9,9 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from flipbell import stored
 from flipbell._database import Database
-from flipbell.model import Kind, Stage, Status, Transition, Verdict
+from flipbell.model import Stage, Status, Transition, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,6 +31,9 @@ class Late(enum.IntEnum):
     NO = 0
     UNHEARD = 1
     PERHAPS_HEARD = 2
+
+
+_LATES = {late.value: late for late in Late}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,8 @@ class Outbox(Database):
 
     def unread(self) -> dict[str, int]:
         """Return the files that could not be read, each with the transition since when."""
-        return dict(self._db.execute("SELECT path, cursor FROM unread"))
+        rows = self._db.execute("SELECT path, cursor FROM unread")
+        return {stored.text(path): stored.whole(cursor) for path, cursor in rows}
 
     def set_unread(self, path: str, cursor: int) -> None:
         """Remember from where on the channels of an unreadable file have missed their turn."""
@@ -161,7 +166,7 @@ class Outbox(Database):
     def room_closed_until(self, room: str) -> float:
         """Return until when a room's server asked to be left alone; 0 where it did not."""
         row = self._one("SELECT closed_until FROM rooms WHERE name = ?", [room])
-        return 0.0 if row is None else float(row[0])
+        return 0.0 if row is None else stored.number(row[0])
 
     # The queue of a channel
 
@@ -185,30 +190,13 @@ class Outbox(Database):
         )
         return map(transition_from, rows)
 
-    def waiting_for(self, channel: ChannelState, of: Transition) -> list[Transition]:
-        """Return the transitions of a check that a channel has yet to look at."""
-        rows = self._db.execute(
-            "SELECT * FROM transitions WHERE id > ? AND host = ? AND name = ? ORDER BY id",
-            (channel.cursor, of.host, of.check),
-        )
-        return [transition_from(row) for row in rows]
-
-    def oldest_waiting(self, channel: ChannelState) -> float | None:
-        """Return when the oldest change that a channel has yet to look at occurred."""
-        head = self.head(channel)
-        return None if head is None else head.occurred_at
-
-    def waiting(self, channel: ChannelState) -> int:
-        """Return how many transitions a channel has yet to look at."""
-        return int(self._one("SELECT count(*) FROM transitions WHERE id > ?", [channel.cursor])[0])
-
     def told(self, channel: str, transition: Transition) -> Status | None:
         """Return what a room was last told of a check in this incident."""
         row = self._one(
             "SELECT status FROM told WHERE channel = ? AND host = ? AND name = ?",
             (channel, transition.host, transition.check),
         )
-        return None if row is None else Status(row[0])
+        return None if row is None else stored.status(row[0])
 
     def set_told(self, channel: str, transition: Transition, told: Status | None) -> None:
         """Remember what a room was told of a transition's check in this incident."""
@@ -397,30 +385,10 @@ class Outbox(Database):
             f"SELECT at, channel FROM requests WHERE {_COUNTS}",  # noqa: S608
             (room, now - _RATE_WINDOW, now),
         )
-        times = sorted(now if channel is not None else at for at, channel in rows)
-        return now if len(times) < per_minute else float(times[-per_minute]) + _RATE_WINDOW
+        times = sorted(now if channel is not None else stored.number(at) for at, channel in rows)
+        return now if len(times) < per_minute else times[-per_minute] + _RATE_WINDOW
 
     # Dead letters
-
-    def dead_letters(self) -> list[DeadLetter]:
-        """Return every message that was given up, the oldest first."""
-        rows = self._db.execute(
-            "SELECT d.channel, d.state, d.last_try, d.error, t.* FROM deliveries d"
-            " JOIN transitions t ON t.id = d.transition"
-            " WHERE d.state IN ('dead', 'perhaps') ORDER BY d.transition, d.channel"
-        )
-        return [
-            DeadLetter(channel, transition_from(row), Stage(state), last_try, error or "")
-            for channel, state, last_try, error, *row in rows
-        ]
-
-    def count_given_up(self, channel: str, stage: Stage) -> int:
-        """Return how many messages to a channel were given up: as DEAD, or as PERHAPS."""
-        (count,) = self._one(
-            "SELECT count(*) FROM deliveries WHERE state = ? AND channel = ?",
-            [stage.value, channel],
-        )
-        return int(count)
 
     def revive(self, channel: str, transition: int) -> None:
         """Let a message that was given up be sent once more; that moves nothing else."""
@@ -445,7 +413,7 @@ class Outbox(Database):
         rows = self._db.execute(
             "SELECT DISTINCT channel FROM deliveries WHERE late AND state IN ('waiting', 'sending')"
         )
-        return {name for (name,) in rows}
+        return {stored.text(name) for (name,) in rows}
 
 
 def _storable(text: str) -> str:
@@ -458,22 +426,40 @@ def transition_from(row: Iterable[Any]) -> Transition:
     number, host, check, previous, status, output, occurred_at, since, kind = row
     return Transition(
         id=number,
-        host=host,
-        check=check,
-        previous=None if previous is None else Status(previous),
-        status=Status(status),
-        output=output,
-        occurred_at=occurred_at,
-        previous_since=since,
-        kind=Kind(kind),
+        host=stored.text(host),
+        check=stored.text(check),
+        previous=None if previous is None else stored.status(previous),
+        status=stored.status(status),
+        output=stored.text(output),
+        occurred_at=stored.moment(occurred_at),
+        previous_since=None if since is None else stored.moment(since),
+        kind=stored.kind(kind),
     )
 
 
 def _channel_state(row: tuple[Any, ...]) -> ChannelState:
-    name, cursor, next_try, failures, paused, doubtful, *rest = row
-    return ChannelState(name, cursor, next_try, failures, bool(paused), bool(doubtful), *rest)
+    name, cursor, next_try, failures, paused, doubtful, error, error_at, success_at = row
+    return ChannelState(
+        name=stored.text(name),
+        cursor=stored.whole(cursor),
+        next_try=stored.number(next_try),
+        failures=stored.whole(failures),
+        paused=bool(paused),
+        doubtful=bool(doubtful),
+        last_error=None if error is None else stored.text(error),
+        last_error_at=None if error_at is None else stored.moment(error_at),
+        last_success_at=None if success_at is None else stored.moment(success_at),
+    )
 
 
 def _delivery(row: tuple[Any, ...]) -> Delivery:
     channel, transition, unknown, tried_for, digest, late, is_sending = row
-    return Delivery(channel, transition, unknown, tried_for, digest, Late(late), bool(is_sending))
+    return Delivery(
+        channel=stored.text(channel),
+        transition=stored.whole(transition),
+        unknown=stored.whole(unknown),
+        tried_for=stored.number(tried_for),
+        digest=None if digest is None else stored.whole(digest),
+        late=_LATES.get(stored.whole(late), Late.NO),
+        is_sending=bool(is_sending),
+    )

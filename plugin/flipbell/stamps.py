@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
 
 from flipbell import log, quiet, state
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from flipbell.spool import Line, Reader
 
 _AT_ONCE = 1000  # checks, for recorders wait meanwhile
+_AT_A_STRETCH = 0.2  # seconds, for rooms wait meanwhile
 
 
 class Stamps:
@@ -50,13 +52,19 @@ class Stamps:
         """
         if not self._statuses and (not is_idle or _is_idle(self._directory)):
             return True
-        held = state.try_lock(self._directory, state.APPEND_LOCK)
-        if held is None:
-            return False
-        try:
-            return reader.is_at_end() and self._make_some(is_idle=is_idle)
-        finally:
-            state.unlock(held)
+        until = time.monotonic() + _AT_A_STRETCH
+        while True:
+            held = state.try_lock(self._directory, state.APPEND_LOCK)
+            if held is None:
+                return False
+            try:
+                if not reader.is_at_end():
+                    return False
+                is_last = self._make_some(is_idle=is_idle)
+            finally:
+                state.unlock(held)
+            if is_last or time.monotonic() >= until:
+                return is_last
 
     def _make_some(self, *, is_idle: bool) -> bool:
         some = dict(itertools.islice(self._statuses.items(), _AT_ONCE))

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import fronts
+import growth
 import inside
 import outside
 import queues
@@ -34,6 +35,7 @@ PARTS = {
     "flush": queues.flush,
     "output": fronts.output,
     "ways": fronts.ways,
+    "growth": growth.growth,
 }
 
 

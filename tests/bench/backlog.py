@@ -61,8 +61,8 @@ def costs(waiting: int) -> list[float]:
     for _ in range(REQUESTS):
         now += 100
         with ledger.transaction():
-            missing = waiting - ledger.waiting(ledger.channels()[0])
-            _fill(ledger, missing)
+            left = ledger.last_transition() - ledger.channels()[0].cursor
+            _fill(ledger, waiting - left)
         begun = time.process_time()
         with ledger.transaction():
             (job,) = turns.next_jobs((), now)

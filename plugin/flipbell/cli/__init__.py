@@ -105,8 +105,11 @@ def main(arguments: Sequence[str]) -> int:
 
         if not isinstance(error, sqlite3.Error):
             raise
-        is_busy = "locked" in str(error)
-        said = "busy, as another program keeps it open; try again" if is_busy else str(error)
+        from flipbell._database import is_busy
+
+        said = str(error)
+        if is_busy(error):
+            said = "busy, as another program keeps it open; try again"
         return _fail(f"the ledger cannot be read: {said}")
     except KeyboardInterrupt:
         return 130

@@ -6,7 +6,10 @@ import argparse
 import json
 import os
 import re
+import shutil
+import sys
 import time
+import unicodedata
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
@@ -15,13 +18,16 @@ from flipbell import places
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import clock, colored, table
 from flipbell.ledger import Ledger
+from flipbell.log import escaped
 
 if TYPE_CHECKING:
-    from flipbell.model import Transition
+    from collections.abc import Callable
 
-    Entry = tuple[Transition, list[tuple[str, str, str | None]]]
+    from flipbell.model import Transition
+    from flipbell.pages import Entry, Sent
 
 _LOOK = 0.5  # seconds between looks with --follow
+_LEAST_OUTPUT = 20  # columns for what the check said, however narrow the terminal is
 _MOST = 1_000_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -57,12 +63,59 @@ def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
     directory = places.find_state(options.state, os.environ)
     since = _since(options.since, time.time())
-    seen = _show(_entries(directory, options, since), options)
+    seen = _show_newest(directory, options, since)
     while options.follow:
         time.sleep(_LOOK)
-        entries = _entries(directory, options, since)
-        seen = max(seen, _show([entry for entry in entries if entry[0].id > seen], options))
+        seen = _show_next(directory, options, since, seen)
     return 0
+
+
+def _show_newest(directory: str, options: argparse.Namespace, since: float) -> int:
+    """Show the newest changes; return the number of the last that was there."""
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return 0
+    try:
+        last = ledger.last_transition()
+        numbers = ledger.newest(
+            _filter(options, since), limit=options.limit, since=since, channel=options.channel
+        )
+        for page in ledger.entries(numbers):
+            _show(page, options)
+    finally:
+        ledger.close()
+    return last
+
+
+def _show_next(directory: str, options: argparse.Namespace, since: float, seen: int) -> int:
+    """Show the changes after one; return the number of the last that was there."""
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return 0
+    try:
+        last = ledger.last_transition()
+        accept = _filter(options, since)
+        # Numbers begin anew if the ledger was reset.
+        for page in ledger.entries_after(seen if seen <= last else 0, up_to=last):
+            _show(
+                [entry for entry in page if accept(entry[0]) and _is_sent(entry, options)], options
+            )
+    finally:
+        ledger.close()
+    return last
+
+
+def _filter(options: argparse.Namespace, since: float) -> Callable[[Transition], bool]:
+    return lambda transition: (
+        transition.occurred_at >= since
+        and fnmatchcase(transition.host, options.host)
+        and fnmatchcase(transition.check, options.check)
+    )
+
+
+def _is_sent(entry: Entry, options: argparse.Namespace) -> bool:
+    """Return whether the channel that was asked for has a message about a change."""
+    return options.channel is None or options.channel in {channel for channel, _, _ in entry[1]}
 
 
 def _since(text: str | None, now: float) -> float:
@@ -80,39 +133,43 @@ def _since(text: str | None, now: float) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _entries(directory: str, options: argparse.Namespace, since: float) -> list[Entry]:
-    ledger = Ledger.view(directory)
-    if ledger is None:
-        return []
-    try:
-        found = [
-            entry
-            for entry in ledger.history()
-            if entry[0].occurred_at >= since
-            and fnmatchcase(entry[0].host, options.host)
-            and fnmatchcase(entry[0].check, options.check)
-            and (options.channel is None or options.channel in {sent[0] for sent in entry[1]})
-        ]
-    finally:
-        ledger.close()
-    return found[-options.limit :]
-
-
-def _show(entries: list[Entry], options: argparse.Namespace) -> int:
-    """Print entries; return the number of the last."""
+def _show(entries: list[Entry], options: argparse.Namespace) -> None:
     if options.json:
         for entry in entries:
-            print(json.dumps(_as_json(*entry)), flush=True)
+            print(json.dumps(_as_json(*entry)))
     elif entries:
         lines = table([_row(*entry) for entry in entries]).split("\n")
         for line, (transition, _) in zip(lines, entries, strict=True):
-            print(colored(line, transition.status), flush=True)
-    return entries[-1][0].id if entries else 0
+            print(colored(_fitted(line, transition), transition.status))
+    sys.stdout.flush()
 
 
-def _as_json(
-    transition: Transition, deliveries: list[tuple[str, str, str | None]]
-) -> dict[str, object]:
+def _fitted(line: str, transition: Transition) -> str:
+    """Return a line with what the check said: its first line, cut to the width of the terminal."""
+    output = escaped(transition.output.strip().partition("\n")[0].rstrip())
+    if not output:
+        return line.rstrip()
+    line += "  "
+    if sys.stdout.isatty():
+        columns = shutil.get_terminal_size().columns
+        output = _cut(output, max(_LEAST_OUTPUT, columns - _width(line)))
+    return line + output
+
+
+def _cut(text: str, columns: int) -> str:
+    if _width(text) <= columns:
+        return text
+    while _width(text) > columns - 1:
+        text = text[: min(len(text), columns) - 1]
+    return f"{text}…"
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes on a terminal."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+
+
+def _as_json(transition: Transition, deliveries: list[Sent]) -> dict[str, object]:
     return {
         "id": transition.id,
         "occurred_at": transition.occurred_at,
@@ -128,7 +185,7 @@ def _as_json(
     }
 
 
-def _row(transition: Transition, deliveries: list[tuple[str, str, str | None]]) -> tuple[str, ...]:
+def _row(transition: Transition, deliveries: list[Sent]) -> tuple[str, ...]:
     before = f"was {transition.previous.name}" if transition.previous else "first seen"
     said = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
     return (
