@@ -89,6 +89,20 @@ CREATE TABLE counters (
     PRIMARY KEY (channel, name)
 ) WITHOUT ROWID;
 """,
+    """
+-- by which a channel is recognised under another name: its type, its room's public name
+ALTER TABLE channels ADD COLUMN type TEXT;
+ALTER TABLE channels ADD COLUMN room TEXT;
+-- it may be another channel under a new name
+ALTER TABLE channels ADD COLUMN is_new INTEGER NOT NULL DEFAULT 0;
+-- since when it is out of the configuration
+ALTER TABLE channels ADD COLUMN gone_at REAL;
+-- what the operator asked for: the channel that takes over, or an empty text to drop it
+ALTER TABLE channels ADD COLUMN successor TEXT;
+CREATE TABLE renames (                      -- an empty new name: the channel was dropped
+    at REAL NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL, by_hand INTEGER NOT NULL
+);
+""",
 )
 VERSION = len(_SCRIPTS)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flipbell._database import LedgerError
 from flipbell.model import Kind, Status, Transition
 from flipbell.outbox import Outbox, transition_from
+from flipbell.roster import Roster
 from flipbell.spool import FORGET, REVIVE
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ RESET = (
 _PRUNED_AT_ONCE = 1000
 
 
-class Ledger(Outbox):
+class Ledger(Outbox, Roster):
     """Everything that is known."""
 
     def position(self) -> Position:

@@ -54,6 +54,7 @@ class Delivery:
     is_sending: bool
 
 
+_CHANNEL = "name, cursor, next_try, failures, paused, last_error, last_error_at, last_success_at"
 _DELIVERY = "channel, transition, unknown, tried_for, digest, late, state = 'sending'"
 
 
@@ -78,12 +79,12 @@ class Outbox(Database):
 
     def channel(self, name: str) -> ChannelState | None:
         """Return a channel's state."""
-        row = self._one("SELECT * FROM channels WHERE name = ?", [name])
+        row = self._one(f"SELECT {_CHANNEL} FROM channels WHERE name = ?", [name])  # noqa: S608
         return None if row is None else _channel_state(row)
 
     def channels(self) -> list[ChannelState]:
         """Return every channel that was ever configured."""
-        rows = self._db.execute("SELECT * FROM channels ORDER BY name")
+        rows = self._db.execute(f"SELECT {_CHANNEL} FROM channels ORDER BY name")  # noqa: S608
         return [_channel_state(row) for row in rows]
 
     def register(self, name: str, cursor: int) -> None:
@@ -384,7 +385,7 @@ def transition_from(row: Iterable[Any]) -> Transition:
 
 
 def _channel_state(row: tuple[Any, ...]) -> ChannelState:
-    name, cursor, next_try, _, failures, paused, *rest = row
+    name, cursor, next_try, failures, paused, *rest = row
     return ChannelState(name, cursor, next_try, failures, bool(paused), *rest)
 
 

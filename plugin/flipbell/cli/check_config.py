@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import config, message
+from flipbell import config, message, unclosed
 from flipbell.binding import config_for
 from flipbell.cli import CommandError, add_command
-from flipbell.cli.tables import table
+from flipbell.cli.tables import clock, table
 from flipbell.extensions import Extensions
+from flipbell.ledger import Ledger
 from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
+from flipbell.rooms import Rooms
 
 if TYPE_CHECKING:
     import argparse
@@ -48,23 +51,49 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--status", default="CRITICAL", help="the status to tell (CRITICAL)")
 
 
+_RECENT = 7 * 86400.0
+
+
 def _read(options: argparse.Namespace) -> tuple[config.Config, Mapping[str, ChannelType]]:
     directory = config_for(find_state(options.state, os.environ), options.config)
     types = Extensions.load().channel_types()
     return config.load(directory, types), types
 
 
+def _notes(state: str, config: str, types: Mapping[str, ChannelType]) -> list[str]:
+    """Return what the ledger knows of channels that came and went; nothing if it cannot tell."""
+    rooms = Rooms(config, types)
+    rooms.refresh()
+    try:
+        ledger = Ledger.view(state)
+        if ledger is None:
+            return []
+        try:
+            recent = ledger.renames(since=time.time() - _RECENT)
+            return [
+                *(f"{clock(each.at)}: {each}" for each in recent),
+                *unclosed.warnings(ledger, rooms.names(), rooms.channels),
+            ]
+        finally:
+            ledger.close()
+    except (sqlite3.Error, OSError):
+        return []
+
+
 def check_config(options: argparse.Namespace) -> int:
     """Show problems and channels; return 0 only where every channel works."""
     read, types = _read(options)
+    notes = _notes(find_state(options.state, os.environ), read.directory, types)
     answers: dict[str, Outcome] = {}
     if options.online:
         for channel in read.channels.values():
             answers[channel.name] = types[channel.type].open(channel).ask()
     if options.json:
-        print(json.dumps(_as_json(read, answers)))
+        print(json.dumps({**_as_json(read, answers), "notes": notes}))
     else:
         _print(read, answers)
+        for note in notes:
+            print(escaped(note))
     refused = any(answer.verdict is not Verdict.DELIVERED for answer in answers.values())
     return 1 if read.errors or refused or not read.channels else 0
 

@@ -57,6 +57,8 @@ def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
     directory = places.find_state(options.state, os.environ)
     since = _since(options.since, time.time())
+    if not options.json:
+        _show_renames(directory, options.channel, since)
     seen = _show(_entries(directory, options, since), options)
     while options.follow:
         time.sleep(_LOOK)
@@ -96,6 +98,19 @@ def _entries(directory: str, options: argparse.Namespace, since: float) -> list[
     finally:
         ledger.close()
     return found[-options.limit :]
+
+
+def _show_renames(directory: str, channel: str | None, since: float) -> None:
+    """Print which channels took over from others, or were dropped."""
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return
+    try:
+        for each in ledger.renames(since):
+            if channel in (None, each.old, each.new):
+                print(f"{clock(each.at)}  {each}")
+    finally:
+        ledger.close()
 
 
 def _show(entries: list[Entry], options: argparse.Namespace) -> int:
