@@ -211,7 +211,7 @@ def test_a_channel_is_renamed_and_renamed_back_under_a_courier_at_work(
         for old, new, code in (("ops", "oncall", 1), ("oncall", "ops", 0)):
             _rename(quiet, old, new)
             quiet.run("disk", code)
-            until(lambda new=new: _names_of(quiet) == [new])
+            until(lambda name=new: _names_of(quiet) == [name])
         hipchat_room.wait_for(3)
 
     assert hipchat_room.statuses == ["CRITICAL", "WARNING", "OK"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, places, spool, state, surroundings
-from flipbell.binding import config_for
+from flipbell.binding import config_for, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.rooms import Rooms
@@ -56,6 +56,7 @@ class Survey:
     untaken_since: float | None = None  # when the first result that waits in the spool was
     failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
     checks: int = 0
+    config_reason: str = ""  # why this is the configuration that is used
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
     late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
@@ -97,6 +98,7 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         rooms.problems,
         bool(rooms.channels),
         _faults(directory),
+        config_reason=reason_for(config, config_said),
         notes=surroundings.notes(directory),
     )
     if seen.faults or not os.path.isdir(directory):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import config, message, unclosed
 from flipbell.binding import config_for
+from flipbell.channels.token import Token, TokenError
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.tables import clock, table
 from flipbell.extensions import Extensions
@@ -21,7 +22,7 @@ from flipbell.rooms import Rooms
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flipbell.channels import ChannelType
     from flipbell.model import Channel, Outcome
@@ -80,10 +81,28 @@ def _notes(state: str, config: str, types: Mapping[str, ChannelType]) -> list[st
         return []
 
 
+def _tokens_of_environment(read: config.Config) -> Iterator[tuple[str, bool]]:
+    """Yield what is wrong with a token that the environment holds, and if that is sure.
+
+    If this environment lacks it, that of the courier may still have it.
+    """
+    for channel in read.channels.values():
+        token = getattr(channel.settings, "token", None)
+        if isinstance(token, Token) and token.variable is not None:
+            try:
+                token.read(os.environ)
+            except TokenError as error:
+                is_sure = token.variable in os.environ
+                kind = "cannot send" if is_sure else "warning"
+                yield f"channel {channel.name}: {kind}: {error}", is_sure
+
+
 def check_config(options: argparse.Namespace) -> int:
     """Show problems and channels; return 0 only where every channel works."""
     read, types = _read(options)
     notes = _notes(find_state(options.state, os.environ), read.directory, types)
+    faults = [*_tokens_of_environment(read)]
+    notes += [text for text, _ in faults]
     answers: dict[str, Outcome] = {}
     if options.online:
         for channel in read.channels.values():
@@ -95,12 +114,14 @@ def check_config(options: argparse.Namespace) -> int:
         for note in notes:
             print(escaped(note))
     refused = any(answer.verdict is not Verdict.DELIVERED for answer in answers.values())
-    return 1 if read.errors or refused or not read.channels else 0
+    cannot_send = bool(read.obstacles) or any(is_sure for _, is_sure in faults)
+    return 1 if read.errors or cannot_send or refused or not read.channels else 0
 
 
 def _print(read: config.Config, answers: dict[str, Outcome]) -> None:
     for problem in read.problems:
-        print(problem)
+        text = str(problem)
+        print(text.replace(": warning: ", ": cannot send: ", 1) if problem.blocks else text)
     for channel in read.channels.values():
         print(_described(channel))
         if channel.name in answers:
@@ -138,7 +159,7 @@ def _as_json(read: config.Config, answers: dict[str, Outcome]) -> dict[str, obje
                 "column": problem.column,
                 "key": problem.key,
                 "message": problem.message,
-                "warning": problem.is_warning,
+                "warning": problem.is_warning and not problem.blocks,
             }
             for problem in read.problems
         ],

@@ -65,6 +65,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
     return {
         "state": seen.state,
         "config": seen.config,
+        "config_reason": seen.config_reason,
         "fine": seen.is_fine,
         "faults": list(seen.faults),
         "notes": list(seen.notes),
@@ -111,7 +112,7 @@ def _as_text(seen: look.Survey) -> str:
         table(
             [
                 ("state", seen.state),
-                ("config", seen.config),
+                ("config", f"{seen.config} ({seen.config_reason})"),
                 ("courier", _courier(seen)),
                 ("checks", f"{seen.checks} seen, {len(seen.failing)} not OK"),
             ]
