@@ -143,7 +143,7 @@ class Site:
         self._changes.clear()
         self._arrivals.clear()
         with self.ledger.transaction():
-            self.ledger.register(channel.name, self.ledger.last_transition())
+            self.ledger.enroll(channel.name, self.ledger.last_transition())
             waiting = self._history(number)
             while waiting:
                 some = [waiting.pop(0) for _ in range(min(len(waiting), dice.randint(1, 12)))]

@@ -55,7 +55,7 @@ def test_status_before_anything_happened(site: Site, hipchat_room: HipChatRoom) 
 
     assert done.returncode == 0
     assert done.stdout.decode() == (
-        f"state    {site.state}\nconfig   {site.config}\n"
+        f"state    {site.state}\nconfig   {site.config} (named by FLIPBELL_CONFIG)\n"
         "courier  not needed now\nchecks   0 seen, 0 not OK\n"
     )
     assert not site.state.exists()

@@ -90,7 +90,7 @@ class Run:
         self._settling = Settling(self.ledger, room, lambda: 0.0)
         self._name = channel.name
         self._time = 1000.0
-        self.ledger.register(channel.name, 0)
+        self.ledger.enroll(channel.name, 0)
 
     def take(self, check: str, history: Sequence[Status]) -> None:
         """Record a history."""

@@ -214,7 +214,7 @@ def test_a_ledger_ahead_of_what_it_counts_is_damaged(
     directory: str, ledger: Ledger, statement: str, reason: str
 ) -> None:
     with ledger.transaction():
-        ledger.register("ops", 0)
+        ledger.enroll("ops", 0)
     _take(ledger, (1, 2))
     ledger.check_progress(POSITION)
     _execute(directory, statement)
@@ -225,7 +225,7 @@ def test_a_ledger_ahead_of_what_it_counts_is_damaged(
 
 def test_a_damaged_value_is_read_as_well_as_it_can_be(directory: str, ledger: Ledger) -> None:
     with ledger.transaction():
-        ledger.register("ops", 0)
+        ledger.enroll("ops", 0)
         ledger.take([(1, 2, "web-01", "disk", "full", False)], POSITION, NOW)
         ledger.begin_try("ops", 1, notify=True, reason="", digest=None, now=NOW)
     bad = "CAST(x'66f56c' AS TEXT)"
@@ -323,7 +323,7 @@ def test_a_ledger_of_the_first_version_is_taken_over(directory: str) -> None:
 
 def _prunable(ledger: Ledger, delivered: int) -> None:
     """Let a check flip four times, of which the channel has looked at some."""
-    ledger.register("ops", 0)
+    ledger.enroll("ops", 0)
     lines = [(NOW + n, status, "h", "c", "", True) for n, status in enumerate([2, 0, 2, 0])]
     ledger.take(lines, POSITION, NOW + 9)
     ledger.take([(NOW + 9, 2, "h", "failing", "", True)], POSITION, NOW + 9)

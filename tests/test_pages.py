@@ -43,7 +43,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 def _fill(ledger: Ledger, chance: random.Random) -> None:
     """Have 60 checks flip 200 times, at times that an agent gave; some messages are dead."""
     for name in CHANNELS:
-        ledger.register(name, 0)
+        ledger.enroll(name, 0)
     for number in range(200):
         host, check = f"web-{chance.randrange(6)}", f"check-{chance.randrange(10)}"
         at = NOW + number * 10 - chance.choice([0, 0, 0, 500, 5000])

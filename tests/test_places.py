@@ -51,8 +51,36 @@ def test_a_users_own_place(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert places.find_state(None, {"HOME": "/home/u"}) == "/home/u/.local/state/flipbell"
     assert places.find_state(None, {"XDG_STATE_HOME": "/x", "HOME": "/h"}) == "/x/flipbell"
-    assert places.find_config(None, {"HOME": "/h"}) == "/h/.config/flipbell/conf.d"
+    assert places.own_config({"HOME": "/h"}) == "/h/.config/flipbell/conf.d"
     assert places.find_state(None, {}) == "/nonexistent/.local/state/flipbell"
+
+
+@pytest.mark.usefixtures("user")
+@pytest.mark.parametrize("variable", ["HOME", "XDG_CONFIG_HOME"])
+def test_a_users_own_configuration_comes_before_the_systems(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    systems, home = tmp_path / "etc", tmp_path / "home"
+    systems.mkdir()
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", str(systems))
+    environ = {variable: str(home)}
+    assert places.find_config(None, environ) == str(systems)
+
+    own = home / ".config" / "flipbell" / "conf.d"
+    if variable == "XDG_CONFIG_HOME":
+        own = home / "flipbell" / "conf.d"
+    own.mkdir(parents=True)
+
+    assert places.find_config(None, environ) == str(own)
+
+
+@pytest.mark.usefixtures("user")
+def test_an_agent_without_home_keeps_the_systems_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "SYSTEM_CONFIG", str(tmp_path))
+
+    assert places.find_config(None, {}) == str(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root's own places")

@@ -57,7 +57,7 @@ def _schema(ledger: Path) -> None:
 
 def _column(ledger: Path) -> None:
     """Have SQLite find everything in order, and a column missing."""
-    ledger.write_bytes(ledger.read_bytes().replace(b"value INTEGER", b"valve INTEGER"))
+    ledger.write_bytes(ledger.read_bytes().replace(b"status INTEGER", b"stotus INTEGER"))
 
 
 def _read_only(ledger: Path) -> None:
@@ -166,7 +166,7 @@ def directory(tmp_path: Path) -> str:
     state.prepare(path)
     ledger = Ledger.open(path)
     with ledger.transaction():
-        ledger.register("ops", 0)
+        ledger.enroll("ops", 0)
         ledger.take([(1.0, 2, "web-01", "disk", "", False)], ("spool", 10), 1.0)
     ledger.close()
     return path

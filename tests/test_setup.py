@@ -305,7 +305,7 @@ def test_explain_agrees_with_what_is_then_told(
     rooms: Any = _Rooms(channels)
     turns, settling = Turns(ledger, rooms, Extensions()), Settling(ledger, rooms)
     for channel in channels:
-        ledger.register(channel.name, 0)
+        ledger.enroll(channel.name, 0)
 
     def take(number: int, host: str, check: str, status: Status) -> None:
         line = (float(number), status.value, host, check, "", False)

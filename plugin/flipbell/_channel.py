@@ -50,6 +50,9 @@ def read_channel(section: Section, name: str, types: Mapping[str, ChannelType]) 
     mention = _mention(section, form)
     match = _patterns(section, "match") or (Pattern(),)
     exclude = _patterns(section, "exclude")
+    is_silent = bool(exclude) and not _leaves(match, exclude)
+    if is_silent and section.problems.errors == errors_before:
+        section.warn("exclude", "this room never hears anything, for all that matches is excluded")
     message = _template(section)
     sender = _sender(section)
     timezone = _timezone(section)
@@ -202,9 +205,14 @@ def _patterns(section: Section, name: str) -> tuple[Pattern, ...]:
     return tuple(_pattern(home, f"{name}[{index}]", item) for index, item in enumerate(node.value))
 
 
+def _leaves(match: Sequence[Pattern], exclude: Sequence[Pattern]) -> bool:
+    """Return whether a pattern is left that is not excluded as it stands."""
+    return Pattern() not in exclude and any(pattern not in exclude for pattern in match)
+
+
 def _pattern(home: Section, name: str, node: yaml.Node) -> Pattern:
     if not isinstance(node, yaml.MappingNode):
-        message = f"expected {{host: …, check: …}}, got {_yaml.describe(node)}"
+        message = f"expected {{host: …, check: …}}, got {_yaml.describe(node, hides=True)}"
         home.problems.add(node, home.path(name), message)
         return Pattern()
     section = Section(home.problems, home.path(name), node)

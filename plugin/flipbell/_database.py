@@ -107,6 +107,18 @@ CREATE INDEX deliveries_unknown ON deliveries (channel, transition)
 CREATE INDEX deliveries_perhaps ON deliveries (channel, transition) WHERE state = 'perhaps';
 -- for the newest of a long history
 CREATE INDEX transitions_by_time ON transitions (occurred_at);
+-- by which a channel is recognised under another name: its type, its room's public name
+ALTER TABLE channels ADD COLUMN type TEXT;
+ALTER TABLE channels ADD COLUMN room TEXT;
+-- it may be another channel under a new name
+ALTER TABLE channels ADD COLUMN is_new INTEGER NOT NULL DEFAULT 0;
+-- since when it is out of the configuration
+ALTER TABLE channels ADD COLUMN gone_at REAL;
+-- what the operator asked for: the channel that takes over, or an empty text to drop it
+ALTER TABLE channels ADD COLUMN successor TEXT;
+CREATE TABLE renames (                      -- an empty new name: the channel was dropped
+    at REAL NOT NULL, old TEXT NOT NULL, new TEXT NOT NULL, by_hand INTEGER NOT NULL
+);
 """,
 )
 VERSION = len(_SCRIPTS)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from flipbell.log import escaped
-from flipbell.wording import listed, suggestion
+from flipbell.wording import is_token_like, listed, may_be_token, shown, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,7 +34,8 @@ _KEY_LIMIT = 200  # characters of a key that are shown
 class Problem:
     """A mistake in the configuration: where it is and what was expected.
 
-    A warning leaves its channel at work.
+    A warning leaves its channel at work. One that *blocks* keeps it from sending until something
+    outside the configuration is mended, as a token's file.
     """
 
     file: str
@@ -43,6 +44,7 @@ class Problem:
     key: str
     message: str
     is_warning: bool = False
+    blocks: bool = False
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
@@ -61,20 +63,31 @@ class Problems:
         self.errors = 0  # how often one was found, though it is kept once
 
     def add(
-        self, node: yaml.Node | None, key: str, message: str, *, is_warning: bool = False
+        self,
+        node: yaml.Node | None,
+        key: str,
+        message: str,
+        *,
+        is_warning: bool = False,
+        blocks: bool = False,
     ) -> None:
         """Add a problem at a node, or of the whole file. It is one line, whatever a file holds."""
         mark = node.start_mark if node is not None else None
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
         self.errors += not is_warning
         said = escaped(message)
-        name = escaped(key[:_KEY_LIMIT])
-        self.found[Problem(self.file, line, column, name, said, is_warning)] = None
+        name = escaped(_without_tokens(key)[:_KEY_LIMIT])
+        self.found[Problem(self.file, line, column, name, said, is_warning, blocks)] = None
 
     def at(self, line: int, column: int, message: str) -> None:
         """Add a problem at a place that has no node."""
         self.errors += 1
         self.found[Problem(self.file, line, column, "", message)] = None
+
+
+def _without_tokens(key: str) -> str:
+    """Return a key's full name, without a token that was written in the place of a name."""
+    return ".".join("…" if is_token_like(name) else name for name in key.split("."))
 
 
 def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
@@ -106,7 +119,9 @@ def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
     if node is None:
         return None
     if not isinstance(node, yaml.MappingNode):
-        problems.add(node, "", f"expected a mapping with `channels:`, got {describe(node)}")
+        problems.add(
+            node, "", f"expected a mapping with `channels:`, got {describe(node, hides=True)}"
+        )
         return None
     return node
 
@@ -136,7 +151,9 @@ def _is_plain(text: str, problems: Problems) -> bool:
             return False
         tag = getattr(event, "tag", None)
         if tag not in (None, f"{_TAG}str"):
-            problems.at(*place, f"tags ({tag}) are not allowed; remove it")
+            is_standard = tag.startswith(_TAG) or not may_be_token(tag)
+            what = f"tags ({tag})" if is_standard else "tags"
+            problems.at(*place, f"{what} are not allowed; remove it")
             return False
         if isinstance(event, yaml.DocumentStartEvent):
             documents += 1
@@ -154,8 +171,11 @@ def _is_plain(text: str, problems: Problems) -> bool:
     return True
 
 
-def describe(node: yaml.Node) -> str:
-    """Say what a node is, in the words of an error."""
+def describe(node: yaml.Node, *, hides: bool = False) -> str:
+    """Return what a node is, in the words of an error.
+
+    It shows no text that may be a token in the wrong place, and none at all if it *hides* it.
+    """
     if isinstance(node, yaml.MappingNode):
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
@@ -163,7 +183,10 @@ def describe(node: yaml.Node) -> str:
     kind = kind_of(node)
     if kind == "null":
         return "nothing"
-    return repr(_short(node.value)) if kind == "str" else f"{_short(node.value)} ({_KINDS[kind]})"
+    if kind == "str":
+        return "a text" if hides else shown(_short(node.value))
+    is_hidden = hides and may_be_token(node.value)
+    return _KINDS[kind] if is_hidden else f"{_short(node.value)} ({_KINDS[kind]})"
 
 
 def _short(text: str) -> str:
@@ -244,10 +267,11 @@ class Section:
         home = self.home_of(name) or self
         home.problems.add(home.own(name) or home.node, home.path(name), message)
 
-    def warn(self, name: str, message: str) -> None:
-        """Add a warning about a key."""
+    def warn(self, name: str, message: str, *, blocks: bool = False) -> None:
+        """Add a warning about a key; it *blocks* if nothing can be sent until it is mended."""
         home = self.home_of(name) or self
-        home.problems.add(home.own(name) or home.node, home.path(name), message, is_warning=True)
+        node = home.own(name) or home.node
+        home.problems.add(node, home.path(name), message, is_warning=True, blocks=blocks)
 
     def _scalar(
         self, name: str, kinds: Sequence[str], expected: str, *, is_secret: bool = False
@@ -313,7 +337,7 @@ class Section:
         if value is None or value in choices:
             return value
         hint = suggestion(value, choices)
-        self.problem(name, f"expected {listed(choices)}, got {_short(value)!r}{hint}")
+        self.problem(name, f"expected {listed(choices)}, got {shown(_short(value))}{hint}")
         return None
 
     def refuse_unknown(self) -> None:
@@ -321,7 +345,8 @@ class Section:
         for name, (name_node, _) in self._entries.items():
             if name not in self._known:
                 hint = suggestion(name, self._known) or f", expected {listed(sorted(self._known))}"
-                self.problems.add(name_node, self.path(name), f"unknown key{hint}")
+                known = "" if may_be_token(name) else name
+                self.problems.add(name_node, self.path(known or "…"), f"unknown key{hint}")
 
 
 def flag(node: yaml.Node) -> bool | None:

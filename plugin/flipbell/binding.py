@@ -26,6 +26,9 @@ def claim_config(ledger: Ledger, config: str) -> None:
 def mismatch(ledger: Ledger, config: str) -> str | None:
     """Return why a configuration cannot be used with a ledger, and the ways out; None if it can."""
     bound, config = _bound(ledger), escaped(config)
+    if bound == places.SYSTEM_CONFIG and config == escaped(places.own_config(os.environ)):
+        # A user who had none has made one, and it wins over the system's.
+        return None
     if bound is None or bound == config or not os.path.isdir(bound):
         return None
     return (
@@ -44,7 +47,11 @@ def _bound(ledger: Ledger) -> str | None:
 
 
 def config_for(directory: str, said: str | None) -> str:
-    """Return the configuration to use: as said, else the one that the state is bound to."""
+    """Return the configuration to use: as said, else the one that the state is bound to.
+
+    A state of the user's own that is bound to the system's configuration goes over to the user's
+    own once there is one.
+    """
     if places.said_config(said, os.environ) is None:
         try:
             ledger = Ledger.view(directory)
@@ -57,6 +64,25 @@ def config_for(directory: str, said: str | None) -> str:
                 bound = None
             finally:
                 ledger.close()
-            if bound is not None:
+            if bound is not None and not _is_left_for_own(directory, bound):
                 return bound
     return places.find_config(said, os.environ)
+
+
+def _is_left_for_own(directory: str, bound: str) -> bool:
+    """Return whether the system's configuration has been left for the user's own."""
+    is_systems = bound == places.SYSTEM_CONFIG and directory != places.SYSTEM_STATE
+    return is_systems and os.path.isdir(places.own_config(os.environ))
+
+
+def reason_for(config: str, said: str | None) -> str:
+    """Return why this is the configuration that is used."""
+    if said:
+        return "named by --config"
+    if os.environ.get("FLIPBELL_CONFIG"):
+        return "named by FLIPBELL_CONFIG"
+    if config != places.find_config(None, os.environ):
+        return "the one that this state belongs to"
+    if config == places.SYSTEM_CONFIG:
+        return "the system's"
+    return "this user's own, which comes before the system's"

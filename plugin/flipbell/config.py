@@ -19,6 +19,7 @@ from flipbell import _yaml, places
 from flipbell._channel import read_channel
 from flipbell._yaml import Problem, Problems, Section
 from flipbell.log import escaped
+from flipbell.wording import is_token_like, not_permitted, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from flipbell.model import Channel
 
 _NAME = re.compile(r"[\w.@ -]{1,100}")
+_NO_NAME = "this looks like a token; expected a name of your own, and the token in a token_file"
 _NAME_EXPECTED = "expected a name of letters, digits, space and . _ @ -"
 
 _OTHERS = (
@@ -52,6 +54,11 @@ class Config:
     def errors(self) -> list[Problem]:
         """The problems that are no mere warnings."""
         return [problem for problem in self.problems if not problem.is_warning]
+
+    @property
+    def obstacles(self) -> list[Problem]:
+        """What keeps a channel that works from sending now."""
+        return [problem for problem in self.problems if problem.blocks]
 
 
 def signature(directory: str) -> Signature:
@@ -115,13 +122,13 @@ def _fault(directory: str) -> str | None:
     try:
         found = os.stat(directory)
     except FileNotFoundError:
-        return "no such directory; make it, or name another with --config"
+        return "no such directory; flipbell init makes it, --config names another"
     except OSError as error:
-        return f"{error.strerror} for user {os.geteuid()}; chmod what is above it, for that user"
+        return f"{error.strerror} for {user_name()}; chmod what is above it, for that user"
     if not stat.S_ISDIR(found.st_mode):
         return "not a directory; name the one that holds the files with --config"
     if not os.access(directory, os.R_OK | os.X_OK):
-        return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
+        return not_permitted(directory, 0o755)
     return None
 
 
@@ -159,7 +166,7 @@ class _Document:
         try:
             content = _read_file(self._file)
         except OSError as error:
-            self.problems.add(None, "", _cannot_read(error))
+            self.problems.add(None, "", _cannot_read(self._file, error))
             self.unreadable = True
             return None
         if len(content) > _yaml.MAX_BYTES:
@@ -182,7 +189,7 @@ class _Document:
         if node is None:
             return None
         if not isinstance(node, yaml.MappingNode):
-            top.problem(name, f"expected a mapping, got {_yaml.describe(node)}")
+            top.problem(name, f"expected a mapping, got {_yaml.describe(node, hides=True)}")
             return None
         return Section(self.problems, name, node)
 
@@ -199,13 +206,13 @@ def _read_file(path: str) -> bytes:
         return file.read(_yaml.MAX_BYTES + 1)
 
 
-def _cannot_read(error: OSError) -> str:
+def _cannot_read(path: str, error: OSError) -> str:
     if error.errno == errno.EISDIR:
         return "a directory; rename it, for every *.yaml here is read as a file"
     if error.errno == errno.EPERM:
         return str(error.strerror)
     if error.errno == errno.EACCES:
-        return f"user {os.geteuid()} may not read it; chmod or chown it for the agent's user"
+        return not_permitted(path, 0o644)
     return f"{error.strerror or error}; mend or remove it"
 
 
@@ -245,6 +252,8 @@ class _Reader:
                 document.problems.add(name_node, key, message)
             elif not _NAME.fullmatch(name):
                 document.problems.add(name_node, key, _NAME_EXPECTED)
+            elif is_token_like(name):
+                document.problems.add(name_node, key, _NO_NAME)
             self._places.setdefault(name, f"{document.path}:{name_node.start_mark.line + 1}")
             channel = self._channel(document.problems, key, name, node)
             if channel is None or self._errors(document) > errors_before:
@@ -260,7 +269,7 @@ class _Reader:
 
     def _channel(self, problems: Problems, key: str, name: str, node: yaml.Node) -> Channel | None:
         if not isinstance(node, yaml.MappingNode):
-            problems.add(node, key, f"expected a mapping, got {_yaml.describe(node)}")
+            problems.add(node, key, f"expected a mapping, got {_yaml.describe(node, hides=True)}")
             return None
         section = Section(problems, key, node, self._defaults)
         return read_channel(section, name, self._types)

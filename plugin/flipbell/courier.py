@@ -16,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, log, reset, spool, state, unfinished, unit
+from flipbell import fifo, log, orders, reset, spool, state, unfinished, unit
 from flipbell.binding import claim_config
 from flipbell.channels import not_begun
 from flipbell.ledger import Ledger
@@ -197,6 +197,8 @@ class Courier:
         """Free the courier's lock if all is done and nothing was recorded meanwhile."""
         if self._ledger is None or self._is_sending or not self._is_stamped:
             return False
+        if self._rooms.is_deciding:
+            return False
         try:
             return is_done() and self._leave()
         except _TROUBLE as error:
@@ -312,15 +314,14 @@ class Courier:
             spool.sync(self._directory)
         with ledger.transaction():
             if not self._registered:
-                self._rooms.register(ledger)
-                reset.note(self._directory, ledger, self._clock())
+                self._register(ledger, now)
             if self._impatient:
                 ledger.forget_back_off()
             settled = [(job, self._settle(job, outcome, now)) for job, outcome in self._unsettled]
             if lines:
                 self._take(ledger, lines, now)
             jobs = self._turns.next_jobs(self._busy(), now)
-        self._registered, self._impatient = True, False
+        self._registered, self._impatient = not self._rooms.is_deciding, False
         self._unsettled.clear()
         for job, became in settled:
             self._report(job.channel, became)
@@ -328,8 +329,15 @@ class Courier:
             self._send(job)
         return 0.0 if lines else self._pause(now)
 
+    def _register(self, ledger: Ledger, now: float) -> None:
+        """Bring the ledger in line with the configuration as it was read."""
+        unsettled = (job.channel for job, _ in self._unsettled)
+        self._rooms.register(ledger, {*self._under_way, *unsettled}, now)
+        reset.note(self._directory, ledger, now)
+
     def _busy(self) -> set[str]:
-        return set(self._under_way)
+        """Return the channels that send nothing more now."""
+        return {*self._under_way, *self._rooms.held}
 
     def _collect_answers(self) -> None:
         while not self._answers.empty():
@@ -371,9 +379,14 @@ class Courier:
             log.error(f"state directory {self._directory}: the spool was replaced; lines are gone")
         results = [spool.decode(line) for line in lines]
         whole = [result for result in results if result is not None]
-        if len(whole) < len(results):
-            log.warning(f"spool: {len(results) - len(whole)} torn lines were left out")
+        ordered = [order for order in map(orders.decode, lines) if order is not None]
+        torn = len(results) - len(whole) - len(ordered)
+        if torn:
+            log.warning(f"spool: {torn} torn lines were left out")
         ledger.take(whole, self._reader.position, now)
+        for order in ordered:
+            ledger.set_successor(order.name, order.successor)
+            self._rooms.is_deciding = True
         self._stamps.take(ledger, whole)
 
     def _send(self, job: Job) -> None:
@@ -418,7 +431,7 @@ class Courier:
         pauses = [_REST if not self._undelivered() else _LOOK]
         if next_at is not None:
             pauses.append(max(_SHORTEST, next_at - now))
-        if not (self._rooms.is_at_rest and self._is_stamped):
+        if self._rooms.is_deciding or not (self._rooms.is_at_rest and self._is_stamped):
             pauses.append(_SOON)
         return min(pauses)
 

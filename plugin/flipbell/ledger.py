@@ -13,6 +13,7 @@ from flipbell import stored
 from flipbell._database import LedgerError
 from flipbell.model import Kind, Status
 from flipbell.pages import Pages
+from flipbell.roster import Roster
 from flipbell.spool import FORGET, REVIVE
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _PRUNED_AT_ONCE = 1000
 _SHOWN_OUTPUT = 500  # characters
 
 
-class Ledger(Pages):
+class Ledger(Pages, Roster):
     """Everything that is known."""
 
     def position(self) -> Position:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, places, spool, state, stored, surroundings, unfinished
-from flipbell.binding import config_for, mismatch
+from flipbell.binding import config_for, mismatch, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.model import WORST_FIRST, Stage
@@ -73,6 +73,7 @@ class Survey:
     untaken_since: float | None = None  # when the first result that waits in the spool was
     failing: tuple[Failing, ...] = ()  # the worst first
     checks: int = 0
+    config_reason: str = ""  # why this is the configuration that is used
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
     late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
@@ -126,6 +127,7 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         config,
         rooms.problems,
         bool(rooms.channels),
+        config_reason=reason_for(config, config_said),
         notes=surroundings.notes(directory),
     )
     hidden = None if _is_named(state_said) else _anothers_state(directory)

@@ -114,12 +114,6 @@ class Outbox(Database):
         rows = self._db.execute(f"SELECT {_CHANNEL} FROM channels ORDER BY name")  # noqa: S608
         return [_channel_state(row) for row in rows]
 
-    def register(self, name: str, cursor: int) -> None:
-        """Let a channel that is new start after a transition."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO channels (name, cursor) VALUES (?, ?)", (name, cursor)
-        )
-
     def unread(self) -> dict[str, int]:
         """Return the files that could not be read, each with the transition since when."""
         rows = self._db.execute("SELECT path, cursor FROM unread")

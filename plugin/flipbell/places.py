@@ -33,11 +33,25 @@ def find_state(option: str | None, environ: "Mapping[str, str]") -> str:
 
 
 def find_config(option: str | None, environ: "Mapping[str, str]") -> str:
-    """Return the configuration directory: as said, else the system's, else the user's."""
+    """Return the configuration directory: as said, else the user's own if there is one.
+
+    Else it is the system's. Without HOME, as many agents run, the system's comes first.
+    """
     said = said_config(option, environ)
     if said:
         return said
-    if posix.geteuid() == 0 or _owner(f"{SYSTEM_CONFIG}/") is not None:
+    if posix.geteuid() == 0:
+        return SYSTEM_CONFIG
+    at_home = (environ.get("XDG_CONFIG_HOME") or environ.get("HOME") or "").startswith("/")
+    if not at_home and _owner(f"{SYSTEM_CONFIG}/") is not None:
+        return SYSTEM_CONFIG
+    own = own_config(environ)
+    return own if _owner(f"{own}/") is not None else SYSTEM_CONFIG
+
+
+def own_config(environ: "Mapping[str, str]") -> str:
+    """Return where this user's own configuration belongs; root's is the system's."""
+    if posix.geteuid() == 0:
         return SYSTEM_CONFIG
     return _of_user(environ, "XDG_CONFIG_HOME", ".config") + "/flipbell/conf.d"
 

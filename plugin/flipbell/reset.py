@@ -28,8 +28,8 @@ BAD_VALUES = (
 _READERS = {
     f"flipbell.{name}"
     for name in (
-        *("_database", "ledger", "outbox", "pages", "retry", "routing", "settling", "stored"),
-        "turns",
+        *("_database", "ledger", "outbox", "pages", "retry", "roster", "routing", "settling"),
+        *("stored", "succession", "turns"),
     )
 }
 _TRIES = 3  # in a row, before the ledger is doubted

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flipbell import config
+from flipbell.succession import Names, Succession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from flipbell._yaml import Problem
     from flipbell.channels import ChannelType, Sender
@@ -46,6 +47,9 @@ class Rooms:
         # Channels that went with the last edit: a file that is being written is empty for a moment.
         self._vanished: dict[str, Channel] = {}
         self.channels: dict[str, Channel] = {}
+        # New channels that may be others under a new name, and whether that will be known soon.
+        self.held: frozenset[str] = frozenset()
+        self.is_deciding = False
 
     def refresh(self) -> bool:
         """Read the configuration if it has changed; return whether it was read."""
@@ -121,11 +125,12 @@ class Rooms:
                 self._log(f"configuration: {problem}")
         self._said = set(problems)
 
-    def register(self, ledger: Ledger) -> None:
+    def register(self, ledger: Ledger, busy: Collection[str], now: float) -> None:
         """Give each channel its cursor before anything new is taken.
 
         A new channel starts at what happens next; one in a file that could not be read until now,
-        at what happened since then.
+        at what happened since then; one that was renamed goes on where it was. A *busy* channel
+        has a request under way.
         """
         last = ledger.last_transition()
         for path in self._config.unreadable:
@@ -134,10 +139,21 @@ class Rooms:
         everywhere = unread.get(self.directory, last)
         for path, names in self._config.files.items():
             for name in names:
-                ledger.register(name, min(unread.get(path, last), everywhere))
+                ledger.enroll(name, min(unread.get(path, last), everywhere))
         for path in unread:
             if path not in self._config.unreadable:
                 ledger.clear_unread(path)
+        decided = Succession(ledger, self._log, now).settle(self.names(), busy)
+        self.held, self.is_deciding = frozenset(decided.held), not decided.is_final
+
+    def names(self) -> Names:
+        """Return the channels that the files name, with the type and room of those that work."""
+        identities = {
+            name: (self.channels[name].type, self._names[name]) if name in self._names else None
+            for names in self._config.files.values()
+            for name in names
+        }
+        return Names(identities, self.is_at_rest, not self._config.unreadable)
 
     def room(self, channel: Channel) -> str:
         """Return the name of the room that a channel delivers to."""

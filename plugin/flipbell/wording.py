@@ -1,11 +1,18 @@
-"""The words of an error: lists of choices, and what was probably meant."""
+"""The words of an error: choices, what was probably meant, and what may be shown of a value."""
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+# A longer word may be a token in the wrong place, unless it reads as an address.
+_LONGEST_SHOWN = 11
+_ADDRESS = re.compile(r"[a-z]+://[^@?]*|[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?|@?[a-z]+")
+_TOKEN = re.compile(r"[A-Za-z0-9]{24,}")
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
@@ -20,3 +27,55 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
 def listed(words: Sequence[str]) -> str:
     """Return `a, b or c`."""
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def shown(value: str) -> str:
+    """Return a value in quotes; of one that may be a token in the wrong place, only its length."""
+    if may_be_token(value):
+        return f"a text of {len(value)} characters"
+    return repr(value)
+
+
+def may_be_token(value: str) -> bool:
+    """Return whether a value holds a word that may be a token in the wrong place."""
+    return any(
+        len(word) > _LONGEST_SHOWN and not _ADDRESS.fullmatch(word) for word in value.split()
+    )
+
+
+def is_token_like(name: str) -> bool:
+    """Return whether a name looks like a token, as no name of a room or a channel does."""
+    return bool(_TOKEN.fullmatch(name) and re.search(r"\d", name) and re.search(r"[A-Za-z]", name))
+
+
+def user_name(number: int | None = None) -> str:
+    """Return `user NAME` for a user's number, or for the user who runs this."""
+    import pwd
+
+    number = os.geteuid() if number is None else number
+    try:
+        return f"user {pwd.getpwuid(number).pw_name}"
+    except KeyError:
+        return f"user {number}"
+
+
+def not_permitted(path: str, mode: int) -> str:
+    """Return why this user may not read a file or directory, and what mends it.
+
+    *mode* are the permissions that its owner gives it.
+    """
+    above = os.path.dirname(path)
+    while above not in ("", "/") and os.access(os.path.dirname(above), os.X_OK) is False:
+        above = os.path.dirname(above)
+    if above and not os.access(above, os.X_OK):
+        return f"{user_name()} may not read it, for {above} lets only others in; chmod a+x it"
+    try:
+        owner = os.stat(path).st_uid
+    except OSError:
+        return f"{user_name()} may not read it; chown it to the agent's user"
+    if owner == os.geteuid():
+        return f"{user_name()} may not read it, and owns it; chmod {mode:o} it"
+    return (
+        f"{user_name()} may not read it, for it belongs to {user_name(owner)}; chown it to the "
+        "agent's user, and run this as that user"
+    )

@@ -55,7 +55,7 @@ def costs(waiting: int) -> list[float]:
     turns, settling = Turns(ledger, room, Extensions()), Settling(ledger, room)
     now = 2e9
     with ledger.transaction():
-        ledger.register("ops", 0)
+        ledger.enroll("ops", 0)
         _fill(ledger, waiting)
     times = []
     for _ in range(REQUESTS):

@@ -32,7 +32,7 @@ count, waiting, now = {HISTORY}, {WAITING}, time.time()
 output = "DISK CRITICAL - free space: / 3326 MB (5%), /var 120 MB (1%), /home 9 GB (12%)"
 with ledger.transaction():
     ledger.set("config", os.environ["FLIPBELL_CONFIG"])
-    ledger.register("ops", count - waiting)
+    ledger.enroll("ops", count - waiting)
     ledger._db.executemany(
         "INSERT INTO transitions (host, name, previous, status, output, occurred_at)"
         " VALUES (?, ?, 0, 2, ?, ?)",

@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 from flipbell.channels import not_begun
 from flipbell.channels.token import Token, TokenError, token_of
 from flipbell.model import Outcome, Verdict
+from flipbell.wording import is_token_like, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +120,8 @@ def _host_of(value: str) -> SplitResult | None:
 
 
 def _no_url(value: str) -> str:
-    got = "" if "@" in value else f", got {value!r}"  # before an @ may stand a password
+    # Before an @ may stand a password, and behind a question mark a token.
+    got = "" if "@" in value or "?" in value else f", got {shown(value)}"
     return f"expected http:// or https:// and a host{got}"
 
 
@@ -130,7 +132,12 @@ def _room(section: Section) -> str | None:
             section.problem("room", "required: the Room API ID, or the room's name")
         return None
     if value in (".", "..") or len(value) > _ROOM_LIMIT or not value.isprintable():
-        section.problem("room", f"expected a Room API ID or a room's name, got {value[:40]!r}")
+        section.problem("room", f"expected a Room API ID or a room's name, got {shown(value[:40])}")
+        return None
+    if is_token_like(value):
+        section.problem(
+            "room", "this looks like a token; put it in a token_file, and the room here"
+        )
         return None
     return value
 
@@ -151,7 +158,7 @@ def _verify(section: Section) -> bool | str:
     value = section.text("verify", "true, false or a CA file")
     if value is not None and not os.path.isabs(value):
         section.problem(
-            "verify", f"expected true, false or the absolute path of a CA file, got {value!r}"
+            "verify", f"expected true, false or the absolute path of a CA file, got {shown(value)}"
         )
     elif value is not None and not os.path.exists(value):
         section.warn("verify", f"{value}: no such file; expected a CA file")

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flipbell import places
+from flipbell.wording import may_be_token, not_permitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from flipbell._yaml import Section
 
@@ -31,7 +32,7 @@ class Token:
     """Where a room's token is: read at each use, so that a new one is used at once."""
 
     file: str | None = None
-    variable: str | None = None
+    variable: str | None = field(default=None, repr=False)
     inline: str | None = field(default=None, repr=False)
 
     def read(self, environ: Mapping[str, str]) -> str:
@@ -63,8 +64,7 @@ def read_token(path: str) -> str:
     except FileNotFoundError:
         raise TokenError(f"{path}: no such file; write the room's token into it") from None
     except PermissionError:
-        who = f"user {os.geteuid()}"
-        raise TokenError(f"{path}: {who} may not read it; chown it to the agent's user") from None
+        raise TokenError(f"{path}: {not_permitted(path, 0o600)}") from None
     except OSError as error:
         raise TokenError(f"{path}: {error.strerror}; expected a file with a token") from None
     return content.decode("latin-1").removesuffix("\n").removesuffix("\r")
@@ -107,7 +107,7 @@ def token_of(section: Section) -> Token | None:
     name = given[0]
     if name == "token":
         return _inline_token(section)
-    value = section.text(name, "a name")
+    value = section.text(name, "a name", is_secret=True)
     if value is None:
         return None
     if name == "token_env":
@@ -116,11 +116,16 @@ def token_of(section: Section) -> Token | None:
             return None
         return Token(variable=value)
     if not os.path.isabs(value):
-        got = f", got {value!r}" if "/" in value else ""  # else it may be the token itself
+        got = f", got {value!r}" if "/" in value and not may_be_token(value) else ""
         section.problem(name, f"expected an absolute path{got}")
         return None
-    for fault in _token_faults(value):
-        section.warn(name, fault)
+    try:
+        checked_token(read_token(value), value)
+    except TokenError as error:
+        section.warn(name, str(error), blocks=True)
+    with contextlib.suppress(OSError):  # told already
+        if os.stat(value).st_mode & stat.S_IROTH:
+            section.warn(name, f"{value}: every user of this host can read it; chmod 600 it")
     return Token(file=value)
 
 
@@ -135,14 +140,3 @@ def _inline_token(section: Section) -> Token | None:
         return None
     section.warn("token", "all who can read this file can read it; keep it apart in a token_file")
     return Token(inline=value)
-
-
-def _token_faults(path: str) -> Iterator[str]:
-    """Say what is wrong with a token's file now; it can be mended without an edit."""
-    try:
-        checked_token(read_token(path), path)
-    except TokenError as error:
-        yield str(error)
-    with contextlib.suppress(OSError):  # told already
-        if os.stat(path).st_mode & stat.S_IROTH:
-            yield f"{path}: every user of this host can read it; chmod 600 it"

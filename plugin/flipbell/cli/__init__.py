@@ -27,6 +27,7 @@ _MODULES = {
     "init": "init",
     "check-config": "check_config",
     "test": "check_config",
+    "channels": "channels",
     "explain": "explain",
     "status": "status",
     "history": "history",

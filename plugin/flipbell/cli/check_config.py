@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import config, identity, message
+from flipbell import config, identity, message, unclosed
 from flipbell.binding import config_for
+from flipbell.channels.token import Token, TokenError
 from flipbell.cli import CommandError, add_command
-from flipbell.cli.tables import table
+from flipbell.cli.tables import clock, table
 from flipbell.extensions import Extensions
+from flipbell.ledger import Ledger
 from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
+from flipbell.rooms import Rooms
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from flipbell.channels import ChannelType
     from flipbell.model import Channel, Outcome
@@ -48,6 +52,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--status", default="CRITICAL", help="the status to tell (CRITICAL)")
 
 
+_RECENT = 7 * 86400.0
+
+
 def _read(options: argparse.Namespace) -> tuple[config.Config, Mapping[str, ChannelType]]:
     directory = config_for(find_state(options.state, os.environ), options.config)
     identity.become_owner(directory)
@@ -55,24 +62,67 @@ def _read(options: argparse.Namespace) -> tuple[config.Config, Mapping[str, Chan
     return config.load(directory, types), types
 
 
+def _notes(state: str, config: str, types: Mapping[str, ChannelType]) -> list[str]:
+    """Return what the ledger knows of channels that came and went; nothing if it cannot tell."""
+    rooms = Rooms(config, types)
+    rooms.refresh()
+    try:
+        ledger = Ledger.view(state)
+        if ledger is None:
+            return []
+        try:
+            recent = ledger.renames(since=time.time() - _RECENT)
+            return [
+                *(f"{clock(each.at)}: {each}" for each in recent),
+                *unclosed.warnings(ledger, rooms.names(), rooms.channels),
+            ]
+        finally:
+            ledger.close()
+    except (sqlite3.Error, OSError):
+        return []
+
+
+def _tokens_of_environment(read: config.Config) -> Iterator[tuple[str, bool]]:
+    """Yield what is wrong with a token that the environment holds, and if that is sure.
+
+    If this environment lacks it, that of the courier may still have it.
+    """
+    for channel in read.channels.values():
+        token = getattr(channel.settings, "token", None)
+        if isinstance(token, Token) and token.variable is not None:
+            try:
+                token.read(os.environ)
+            except TokenError as error:
+                is_sure = token.variable in os.environ
+                kind = "cannot send" if is_sure else "warning"
+                yield f"channel {channel.name}: {kind}: {error}", is_sure
+
+
 def check_config(options: argparse.Namespace) -> int:
     """Show problems and channels; return 0 only where every channel works."""
     read, types = _read(options)
+    notes = _notes(find_state(options.state, os.environ), read.directory, types)
+    faults = [*_tokens_of_environment(read)]
+    notes += [text for text, _ in faults]
     answers: dict[str, Outcome] = {}
     if options.online:
         for channel in read.channels.values():
             answers[channel.name] = types[channel.type].open(channel).ask()
     if options.json:
-        print(json.dumps(_as_json(read, answers)))
+        print(json.dumps({**_as_json(read, answers), "notes": notes}))
     else:
         _print(read, answers)
+        for note in notes:
+            print(escaped(note))
     refused = any(answer.verdict is not Verdict.DELIVERED for answer in answers.values())
-    return 1 if read.errors or refused or not read.channels else 0
+    cannot_send = bool(read.obstacles) or any(is_sure for _, is_sure in faults)
+    return 1 if read.errors or cannot_send or refused or not read.channels else 0
 
 
 def _print(read: config.Config, answers: dict[str, Outcome]) -> None:
     for problem in read.problems:
-        print(problem)
+        text = str(problem)
+        print(text.replace(": warning: ", ": cannot send: ", 1) if problem.blocks else text)
     for channel in read.channels.values():
         print(_described(channel))
         if channel.name in answers:
@@ -110,7 +160,7 @@ def _as_json(read: config.Config, answers: dict[str, Outcome]) -> dict[str, obje
                 "column": problem.column,
                 "key": problem.key,
                 "message": problem.message,
-                "warning": problem.is_warning,
+                "warning": problem.is_warning and not problem.blocks,
             }
             for problem in read.problems
         ],

@@ -63,6 +63,8 @@ def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
     directory = places.find_state(options.state, os.environ)
     since = _since(options.since, time.time())
+    if not options.json:
+        _show_renames(directory, options.channel, since)
     seen = _show_newest(directory, options, since)
     while options.follow:
         time.sleep(_LOOK)
@@ -131,6 +133,19 @@ def _since(text: str | None, now: float) -> float:
             f"--since: expected 90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z, got {text!r}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _show_renames(directory: str, channel: str | None, since: float) -> None:
+    """Print which channels took over from others, or were dropped."""
+    ledger = Ledger.view(directory)
+    if ledger is None:
+        return
+    try:
+        for each in ledger.renames(since):
+            if channel in (None, each.old, each.new):
+                print(f"{clock(each.at)}  {each}")
+    finally:
+        ledger.close()
 
 
 def _show(entries: list[Entry], options: argparse.Namespace) -> None:

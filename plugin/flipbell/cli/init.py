@@ -63,7 +63,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 def command(options: argparse.Namespace) -> int:
     """Set up; never overwrite anything."""
     owner = _owner(options.user)
-    config = places.find_config(options.config, os.environ)
+    config = places.said_config(options.config, os.environ) or places.own_config(os.environ)
     directory = places.find_state(options.state, os.environ)
     channel = os.path.join(config, f"{options.channel}.yaml")
     token = os.path.join(os.path.dirname(config), f"{options.channel}.token")

@@ -103,6 +103,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
     return {
         "state": seen.state,
         "config": seen.config,
+        "config_reason": seen.config_reason,
         "fine": seen.is_fine,
         "known": seen.is_known,
         "faults": list(seen.faults),
@@ -208,7 +209,7 @@ def _as_text(seen: look.Survey, checks: str) -> str:
         table(
             [
                 ("state", seen.state),
-                ("config", seen.config),
+                ("config", f"{seen.config} ({seen.config_reason})"),
                 ("courier", _courier(seen)),
                 ("checks", checks),
             ]
