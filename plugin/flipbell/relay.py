@@ -17,6 +17,7 @@ from flipbell.child import PASSED_ON
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from flipbell.child import Child
@@ -39,10 +40,13 @@ class Relay:
         self._output = b""
         self._passed = 0
         self._fits = _FITS
-        self._splices = False
+        self._move: Callable[[int, int], int] | None = None
         self._status: int | None = None
         self._is_interrupted = False
         self._woken = self._take_signals()
+        self._agent = select.poll()
+        self._agent.register(1, select.POLLOUT)
+        self._agent.register(self._woken, select.POLLIN)
         # Blocked by the agent, the command's death would wake nobody.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, {*child.mask} - {_signal.SIGCHLD})
 
@@ -120,8 +124,8 @@ class Relay:
         It is called only when there is something to read, or the end of it.
         """
         # Once the agent's end is closed, so is ours of the command's pipe: the command learns it.
-        if self._splices:
-            return self._splice()
+        if self._move is not None:
+            return self._pass_by(self._move)
         block = posix.read(self._source, _BLOCK)
         if len(self._output) < _KEPT:
             self._output = (self._output + block)[:_KEPT]
@@ -135,29 +139,32 @@ class Relay:
         from flipbell import flood
 
         flood.widen(self._source)
-        self._splices = flood.can_splice(1)
+        if flood.can_splice(1):
+            self._move = flood.splice
         if flood.never_waits(1):
             self._fits = _BLOCK
 
-    def _splice(self) -> bool:
-        """Have the kernel move the command's output to the agent."""
-        from flipbell import flood
-
+    def _pass_by(self, move: "Callable[[int, int], int]") -> bool:
+        """Have the kernel move the command's output to the agent, while there is any."""
         try:
-            return flood.splice(self._source, 1) > 0
+            while self._is_writable():
+                if not move(self._source, 1):
+                    return False
+                if self._status is not None:
+                    return True
         except BlockingIOError:
-            return self._is_writable(self._sink())
+            return True
         except BrokenPipeError:
             return False
         except OSError:  # not between these two, as to a file that is only appended to
-            self._splices = False
+            self._move = None
             return self.pass_block()
+        return False
 
     def _write(self, block: bytes) -> bool:
         """Write to the agent; return False if it does not read, or no longer needs to."""
-        sink = self._sink()
         while block:
-            if not self._is_writable(sink):
+            if not self._is_writable():
                 return False
             try:
                 block = block[posix.write(1, block[: self._fits]) :]
@@ -167,13 +174,7 @@ class Relay:
                 return False
         return True
 
-    def _sink(self) -> select.poll:
-        events = select.poll()
-        events.register(1, select.POLLOUT)
-        events.register(self._woken, select.POLLIN)
-        return events
-
-    def _is_writable(self, sink: select.poll) -> bool:
+    def _is_writable(self) -> bool:
         """Wait until the agent takes output, or has closed its end.
 
         Return False once the agent has interrupted the command, and that has ended: what does not
@@ -181,7 +182,7 @@ class Relay:
         """
         while True:
             is_over = self._status is not None and self._is_interrupted
-            ready = dict(sink.poll(0 if is_over else None))
+            ready = dict(self._agent.poll(0 if is_over else None))
             if self._woken in ready:
                 self._look()
             if 1 in ready:

@@ -58,6 +58,8 @@ def ways(scratch: Scratch, table: Table, rounds: int) -> None:
         site = scratch.site("ways", url)
         settle(scratch, site)
         site["FLIPBELL_COURIER"] = "off"
+        # Apart, because while a change waits, no result is the short cut's.
+        waiting = {**scratch.site("ways, changed", url), "FLIPBELL_COURIER": "off"}
         subjects = {
             BARE: processor([scratch.python, "-IS", "-c", "pass"], site),
             ISOLATED: processor([scratch.python, "-I", "-c", "pass"], site),
@@ -71,12 +73,12 @@ def ways(scratch: Scratch, table: Table, rounds: int) -> None:
         json = '{"host": "web-01", "check": "dummy", "status": "OK"}'
         from_json = [scratch.flipbell, "report"]
         subjects["report, JSON on stdin, unchanged"] = processor(from_json, site, json)
-        subjects["report --from nagios, a change"] = changing(scratch, site)
+        subjects["report --from nagios, a change"] = changing(scratch, waiting)
         found = interleaved(subjects, rounds, "ways")
     for name in subjects:
         rate = 1 / found.median(name)
         ratio = None if name == BARE else found.ratio(name, BARE)
-        is_short = name.startswith(("run", "report --from")) and "unchanged" in name
+        is_short = name.startswith("report --from") and "unchanged" in name
         bar, base = 1.25 if is_short else None, "" if name == BARE else BARE
         table.add(Row(name, f"{found.shown(name)}, {rate:.0f}/s", ratio, base, bar))
     in_process(scratch, table)
