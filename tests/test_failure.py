@@ -53,7 +53,8 @@ def test_a_route_names_host_and_port_and_no_password(
 
 def test_a_port_at_which_nothing_listens() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: refused
+        # Bound but not listening.
+        taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
 
         assert _send(f"http://{address}") == Outcome(

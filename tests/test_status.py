@@ -45,8 +45,8 @@ def _survey(site: Site) -> look.Survey:
 
 def _failing(site: Site, *options: str) -> list[str]:
     """Return the names of the checks that `status` lists, in its order."""
-    said = json.loads(site.flipbell("status", "--json", *options).stdout)
-    return [f"{each['status']} {each['check']} on {each['host']}" for each in said["failing"]]
+    printed = json.loads(site.flipbell("status", "--json", *options).stdout)
+    return [f"{each['status']} {each['check']} on {each['host']}" for each in printed["failing"]]
 
 
 # Results that wait for a courier
@@ -268,9 +268,9 @@ def test_another_configuration_is_named_with_the_way_out(quiet: Site, tmp_path: 
     plugin = quiet.flipbell("status", "--plugin", "--config", str(other))
 
     assert (done.returncode, plugin.returncode) == (1, 2)
-    for said in (done.stdout.decode(), plugin.stdout.decode()):
-        assert f"belongs to the configuration {quiet.config}, and this is {other}; " in said
-        assert f"use --config {quiet.config}, or give each configuration its own --state" in said
+    for printed in (done.stdout.decode(), plugin.stdout.decode()):
+        assert f"belongs to the configuration {quiet.config}, and this is {other}; " in printed
+        assert f"use --config {quiet.config}, or give each configuration its own --state" in printed
 
 
 def test_flush_does_not_wait_for_the_courier_of_another_configuration(
@@ -298,11 +298,11 @@ def test_a_foreign_user_is_told_that_it_cannot_know(quiet: Site) -> None:
     plugin = as_nobody(quiet, "status", "--plugin")
     metrics = as_nobody(quiet, "status", "--format", "prometheus")
 
-    said = done.stdout.decode()
+    printed = done.stdout.decode()
     assert done.returncode == 1
-    assert "checks   not known\n" in said
-    assert "courier  not known\n" in said
-    assert f"broken: state directory {quiet.state}: belongs to user 0" in said
+    assert "checks   not known\n" in printed
+    assert "courier  not known\n" in printed
+    assert f"broken: state directory {quiet.state}: belongs to user 0" in printed
     assert plugin.returncode == 3
     assert plugin.stdout.startswith(b"FLIPBELL UNKNOWN - state directory")
     assert b"waiting=" not in plugin.stdout

@@ -49,7 +49,8 @@ def test_without_a_command_there_is_a_short_help_in_groups(
 
     text = done.stdout.decode()
     assert done.stderr == b""
-    assert done.returncode == (0 if arguments else 2)  # an agent's empty command is not OK
+    # An agent's empty command must not be taken for OK.
+    assert done.returncode == (0 if arguments else 2)
     assert text.startswith("usage: flipbell COMMAND")
     assert len(text.splitlines()) <= 40
     assert max(map(len, text.splitlines())) <= 100
@@ -99,11 +100,11 @@ def test_version_is_a_command_as_well(site: Site) -> None:
 def test_a_typo_gets_one_line_with_at_most_one_suggestion(site: Site, typo: str, hint: str) -> None:
     done = site.flipbell(*typo.split())
 
-    said = done.stderr.decode()
+    shown = done.stderr.decode()
     assert (done.returncode, done.stdout) == (2, b"")
-    assert hint in said
-    assert said.count("\n") == 1
-    assert said.count("did you mean") <= 1
+    assert hint in shown
+    assert shown.count("\n") == 1
+    assert shown.count("did you mean") <= 1
 
 
 def _typed_options() -> Iterator[tuple[str, argparse.Action]]:
@@ -139,7 +140,7 @@ def test_a_closed_pipe_is_no_error(site: Site, stream: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "check", "said"),
+    ("host", "check", "shown"),
     [
         ("web-01", "dsik", "dsik on web-01 was never seen, did you mean 'disk on web-01'? This is"),
         ("web-1", "disk", "disk on web-1 was never seen, did you mean 'disk on web-01'? This is"),
@@ -148,7 +149,7 @@ def test_a_closed_pipe_is_no_error(site: Site, stream: str) -> None:
     ],
 )
 def test_explain_says_that_a_check_was_never_seen(
-    site: Site, hipchat_room: HipChatRoom, host: str, check: str, said: str
+    site: Site, hipchat_room: HipChatRoom, host: str, check: str, shown: str
 ) -> None:
     site.environ["FLIPBELL_COURIER"] = "off"
     site.channel(hipchat_room.url)
@@ -158,7 +159,7 @@ def test_explain_says_that_a_check_was_never_seen(
     done = site.flipbell("explain", host, check, "CRITICAL")
 
     first, second = done.stdout.decode().splitlines()
-    assert first.startswith(said)
+    assert first.startswith(shown)
     assert second == "ops  told, rings  a new problem"
     assert done.returncode == 0
 

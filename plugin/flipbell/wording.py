@@ -17,7 +17,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9]{24,}")
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` if one of the choices is close, in any case of its letters."""
-    import difflib  # takes a millisecond, which a command that is called right does not pay
+    # It takes a millisecond to load, which a command that is called right does not pay.
+    import difflib
 
     by_lower = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(word.lower(), by_lower, n=1)
