@@ -174,8 +174,8 @@ def test_a_damaged_version_number_is_put_right(directory: str, number: int) -> N
 
     assert _take(second, (2, 0)) == ["-CRITICAL", "CRITICAL-OK"]
     second.close()
-    (version,) = _open(directory).execute("PRAGMA user_version").fetchone()
-    assert version == VERSION
+    with closing(_open(directory)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 @pytest.mark.parametrize(
