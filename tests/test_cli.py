@@ -97,7 +97,7 @@ def test_history_shows_what_was_sent(site: Site, hipchat_room: HipChatRoom) -> N
     lines = site.flipbell("history").stdout.decode().splitlines()
     assert [line.split("  ", 1)[1] for line in lines] == [
         "CRITICAL  disk on web-01  first seen    ops: delivered",
-        "WARNING   disk on web-01  was CRITICAL  told nobody",
+        "WARNING   disk on web-01  was CRITICAL  not told",
     ]
     done = site.flipbell("history", "--json", "--limit", "1")
     entry = json.loads(done.stdout)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 GROUPS = (
     ("Set up", ("init", "check-config", "test", "explain", "hooks")),
     ("Take results", ("run", "report", "stream")),
-    ("Look", ("status", "history")),
+    ("Look", ("status", "history", "channels")),
     ("Deliver and tidy up", ("flush", "courier", "dead", "forget")),
     ("Try it on this machine", ("demo", "room")),
 )

@@ -6,19 +6,16 @@ import argparse
 import json
 import os
 import re
-import shutil
 import sys
 import time
-import unicodedata
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from flipbell import places
+from flipbell import perfdata, places
 from flipbell.cli import CommandError, add_command
-from flipbell.cli.tables import clock, colored, table
+from flipbell.cli.tables import clock, colored, columns, fitted, table, width
 from flipbell.ledger import Ledger
-from flipbell.log import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +24,8 @@ if TYPE_CHECKING:
     from flipbell.pages import Entry, Sent
 
 _LOOK = 0.5  # seconds between looks with --follow
-_LEAST_OUTPUT = 20  # columns for what the check said, however narrow the terminal is
+_LEAST_OUTPUT = 20  # columns for what the check reported, however narrow the terminal is
+_WITHOUT_TERMINAL = 1000  # columns of a line that no terminal shows
 _MOST = 1_000_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -155,33 +153,16 @@ def _show(entries: list[Entry], options: argparse.Namespace) -> None:
     elif entries:
         lines = table([_row(*entry) for entry in entries]).split("\n")
         for line, (transition, _) in zip(lines, entries, strict=True):
-            print(colored(_fitted(line, transition), transition.status))
+            print(colored(_with_output(line, transition), transition.status))
     sys.stdout.flush()
 
 
-def _fitted(line: str, transition: Transition) -> str:
-    """Return a line with what the check said: its first line, cut to the width of the terminal."""
-    output = escaped(transition.output.strip().partition("\n")[0].rstrip())
-    if not output:
-        return line.rstrip()
-    line += "  "
-    if sys.stdout.isatty():
-        columns = shutil.get_terminal_size().columns
-        output = _cut(output, max(_LEAST_OUTPUT, columns - _width(line)))
-    return line + output
-
-
-def _cut(text: str, columns: int) -> str:
-    if _width(text) <= columns:
-        return text
-    while _width(text) > columns - 1:
-        text = text[: min(len(text), columns) - 1]
-    return f"{text}…"
-
-
-def _width(text: str) -> int:
-    """Return the columns that a text takes on a terminal."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def _with_output(line: str, transition: Transition) -> str:
+    """Return a line with the first line of what the check reported, as the terminal has room."""
+    room = max(_LEAST_OUTPUT, columns(_WITHOUT_TERMINAL) - width(line) - 2)
+    text, _ = perfdata.split(transition.output)
+    first, _, _ = text.strip().partition("\n")
+    return f"{line}  {fitted(first.rstrip(), room)}".rstrip()
 
 
 def _as_json(transition: Transition, deliveries: list[Sent]) -> dict[str, object]:
@@ -202,11 +183,11 @@ def _as_json(transition: Transition, deliveries: list[Sent]) -> dict[str, object
 
 def _row(transition: Transition, deliveries: list[Sent]) -> tuple[str, ...]:
     before = f"was {transition.previous.name}" if transition.previous else "first seen"
-    said = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
+    sent = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
     return (
         clock(transition.occurred_at),
         transition.word,
         f"{transition.check} on {transition.host}",
         before,
-        said or "told nobody",
+        sent or "not told",
     )
