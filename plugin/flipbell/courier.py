@@ -232,9 +232,8 @@ class Courier:
             if self._ledger is None:
                 self._ledger = self._open()
             pause = self._work(self._ledger)
-        except (
-            _TROUBLE
-        ) as error:  # a full or failing disk, or a damaged ledger: what is recorded waits
+        # A full or failing disk, or a damaged ledger: what is recorded waits.
+        except _TROUBLE as error:
             self._reopen()
             return self._after(error)
         self._doubt.end()
