@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from hashlib import sha256
 from importlib import resources
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from werkzeug import Request, Response
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.exceptions import BadRequest, HTTPException, MethodNotAllowed
 
 from flipbell.room.api import Api
 from flipbell.room.contract import BODY_LIMIT, Call
@@ -34,6 +35,7 @@ _FILES = {
     "/ring.js": ("ring.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+_HOST = re.compile(r"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -77,7 +79,9 @@ class App:
         return response(environ, start_response)
 
     def _answer(self, request: Request) -> Response:
-        if self._names and not self._is_for_us(request.host):
+        name = _host_name(request)
+        if self._names and name not in self._names and not is_loopback(name):
+            # A page under a foreign name, which leads here, may have sent this.
             return Response(
                 "421 this room does not answer to that name; start it with --name\n",
                 status=421,
@@ -92,20 +96,26 @@ class App:
         endpoint, values = ROUTES.bind_to_environ(request.environ).match()
         return self._watch.answer(request, endpoint, values)
 
-    def _is_for_us(self, host: str) -> bool:
-        """Return whether a page under a foreign name, which leads here, has not sent this."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
-        return name in self._names or is_loopback(name)
-
     def _file(self, request: Request) -> Response:
         content, tag = self._files[request.path]
         response = Response(content, mimetype=_FILES[request.path][1])
         response.set_etag(tag)
         response.headers["Cache-Control"] = "no-cache"
         return response.make_conditional(request)
+
+
+def _host_name(request: Request) -> str:
+    """Return the host's name or address from the Host header, "" without one. Raises BadRequest."""
+    host = request.environ.get("HTTP_HOST", "")
+    try:
+        parts = urlsplit(f"//{host}")
+        name = parts.hostname or ""
+        is_whole = parts.netloc == host and (parts.port is None or name != "")
+    except ValueError:
+        is_whole = False
+    if not is_whole or not _HOST.fullmatch(host):
+        raise BadRequest("malformed Host header")
+    return name
 
 
 def is_loopback(name: str) -> bool:

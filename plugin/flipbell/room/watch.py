@@ -31,7 +31,7 @@ _RETRY = 1000  # milliseconds after which a browser tries again
 ROUTES = Map(
     [
         Rule("/api/rooms", endpoint="rooms"),
-        Rule("/api/rooms/<int:room>/messages", endpoint="messages"),
+        Rule("/api/rooms/<room>/messages", endpoint="messages"),
         Rule("/events", endpoint="events"),
     ]
 )
@@ -51,10 +51,10 @@ class Watch:
             return self._events(request)
         if endpoint == "rooms":
             return _json(self._rooms())
-        room = int(values["room"])
-        if all(known.id != room for known in self._keys.rooms):
-            raise NotFound
-        return _json(self._messages(room, request))
+        for room in self._keys.rooms:
+            if values["room"] == str(room.id):
+                return _json(self._messages(room.id, request))
+        raise NotFound
 
     def _rooms(self) -> dict[str, Any]:
         newest = self._store.newest  # before what is read below, so that nothing is missed
