@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import statistics
 import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from inside import agent
+from inside import A_LINE, agent
 from measure import Row, interleaved
 from outside import BARE, ISOLATED, settle
 from scratch import CHECK
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 GIGABYTE = 1 << 30
 _BLOCK = 1 << 16  # bytes that an agent reads at once
 _FEW = 5  # rounds of what takes seconds
+_LINES = 200_000
 
 
 def output(scratch: Scratch, table: Table, rounds: int) -> None:
@@ -31,22 +33,32 @@ def output(scratch: Scratch, table: Table, rounds: int) -> None:
     writes = ["head", "-c", str(GIGABYTE), "/dev/zero"]
     wrapped = [scratch.flipbell, "run", "--check", "large", "--", *writes]
     bare, ours = "1 GB of a check's output, read by the agent", "the same through flipbell run"
-    subjects = {bare: read_all(writes, site), ours: read_all(wrapped, site)}
+    used: dict[str, list[float]] = {bare: [], ours: []}
+    subjects = {
+        bare: read_all(writes, site, used[bare]),
+        ours: read_all(wrapped, site, used[ours]),
+    }
     found = interleaved(subjects, max(2, min(rounds, _FEW)), "output")
     table.add(found.row(bare))
     table.add(found.row(ours, bare, 1.5))
+    shares = [one / other for one, other in zip(used[ours], used[bare], strict=True)]
+    shown = f"{statistics.median(used[ours]):.2f} s"
+    table.add(
+        Row("its processor time, the agent's included", shown, statistics.median(shares), bare)
+    )
 
 
-def read_all(command: list[str], environ: Mapping[str, str]) -> Subject:
-    """Return a subject that reads all that a command writes."""
+def read_all(command: list[str], environ: Mapping[str, str], used: list[float]) -> Subject:
+    """Return a subject that reads all that a command writes; *used* gets its processor time."""
 
     def work() -> float:
         block = bytearray(_BLOCK)
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), os.times()
         with subprocess.Popen(command, env=dict(environ), stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             while os.readv(process.stdout.fileno(), [block]):
                 pass
+        used.append(sum(os.times()[:4]) - sum(before[:4]))
         return time.perf_counter() - begun
 
     return work
@@ -70,9 +82,10 @@ def ways(scratch: Scratch, table: Table, rounds: int) -> None:
         for name, (arguments, environ) in unchanged().items():
             command = [scratch.flipbell, "report", "--from", name, *arguments]
             subjects[f"report --from {name}, unchanged"] = processor(command, {**site, **environ})
-        json = '{"host": "web-01", "check": "dummy", "status": "OK"}'
-        from_json = [scratch.flipbell, "report"]
-        subjects["report, JSON on stdin, unchanged"] = processor(from_json, site, json)
+        line = scratch.base / "line"
+        line.write_text('{"host": "web-01", "check": "dummy", "status": "OK"}')
+        name = "report, JSON on stdin, unchanged"
+        subjects[name] = processor([scratch.flipbell, "report"], site, str(line))
         subjects["report --from nagios, a change"] = changing(scratch, waiting)
         found = interleaved(subjects, rounds, "ways")
     for name in subjects:
@@ -111,18 +124,14 @@ def changing(scratch: Scratch, site: Mapping[str, str]) -> Subject:
     return work
 
 
-def processor(command: list[str], environ: Mapping[str, str], stdin: str = "") -> Subject:
+def processor(command: list[str], environ: Mapping[str, str], stdin: str = os.devnull) -> Subject:
     """Return a subject that measures the processor time of a command and of all it waits for."""
 
     def work() -> float:
-        reading, writing = os.pipe()
-        os.write(writing, stdin.encode())
-        os.close(writing)
-        actions: list[tuple[int | str, ...]] = [(os.POSIX_SPAWN_DUP2, reading, 0)]
+        actions: list[tuple[int | str, ...]] = [(os.POSIX_SPAWN_OPEN, 0, stdin, os.O_RDONLY, 0)]
         actions += [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
         actions += [(os.POSIX_SPAWN_DUP2, 1, 2)]
         pid = os.posix_spawn(command[0], command, environ, file_actions=actions)
-        os.close(reading)
         _, status, usage = os.wait4(pid, 0)
         assert status == 0, command
         return usage.ru_utime + usage.ru_stime
@@ -131,8 +140,13 @@ def processor(command: list[str], environ: Mapping[str, str], stdin: str = "") -
 
 
 def in_process(scratch: Scratch, table: Table) -> None:
-    """Add what an agent with flipbell in its process can report in a second."""
+    """Add what an agent can report in a second without a process for each result."""
     site = {**scratch.site("in process", "http://127.0.0.1:1"), "FLIPBELL_COURIER": "off"}
-    nanoseconds = agent(scratch, site, "calls", "1000")["ours"]
-    name = "hook call, nothing changed, 1,000 checks, what one core carries"
-    table.add(Row(name, f"{nanoseconds / 1e3:.2f} µs, {1e9 / nanoseconds:,.0f}/s"))
+    lines = scratch.base / "lines of a stream"
+    lines.write_text("".join(A_LINE % (number, number % 1000) for number in range(_LINES)))
+    stream = processor([scratch.flipbell, "stream"], site, str(lines))
+    seconds = statistics.median([stream() for _ in range(_FEW)][1:]) / _LINES
+    table.add(Row("a line of stream, unchanged", f"{seconds * 1e6:.2f} µs, {1 / seconds:,.0f}/s"))
+    seconds = agent(scratch, site, "calls", "1000")["ours"] / 1e9
+    name = "a hook call, nothing changed, 1,000 checks"
+    table.add(Row(name, f"{seconds * 1e6:.2f} µs, {1 / seconds:,.0f}/s"))
