@@ -354,7 +354,7 @@ def _channel_state(row: tuple[Any, ...]) -> ChannelState:
         cursor=stored.whole(cursor),
         next_try=stored.number(next_try),
         failures=stored.whole(failures),
-        paused=bool(paused),
+        paused=bool(stored.whole(paused)),
         last_error=None if error is None else stored.text(error),
         last_error_at=None if error_at is None else stored.moment(error_at),
         last_success_at=None if success_at is None else stored.moment(success_at),
@@ -369,6 +369,6 @@ def _delivery(row: tuple[Any, ...]) -> Delivery:
         unknown=stored.whole(unknown),
         tried_for=stored.number(tried_for),
         digest=None if digest is None else stored.whole(digest),
-        is_late=bool(late),
+        is_late=bool(stored.whole(late)),
         is_sending=bool(is_sending),
     )
