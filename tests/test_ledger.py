@@ -294,6 +294,20 @@ def test_a_damaged_value_is_read_as_well_as_it_can_be(directory: str, ledger: Le
     assert _take(ledger, (5, 0))[1:] == ["CRITICAL-OK"]
 
 
+@pytest.mark.parametrize("table", ["transitions", "channels"])
+def test_a_table_that_lost_a_column_is_damage_to_a_reader_as_well(
+    directory: str, ledger: Ledger, table: str
+) -> None:
+    with ledger.transaction():
+        ledger.register("ops", 0)
+    _take(ledger, (1, 2))
+    column = "kind" if table == "transitions" else "last_error"
+    _execute(directory, f"ALTER TABLE {table} DROP COLUMN {column}")
+
+    with pytest.raises(LedgerDamage, match=f"its {table} have other columns"):
+        ledger.history() if table == "transitions" else ledger.channels()
+
+
 def _execute(directory: str, *statements: str) -> None:
     """Change the file as no flipbell does."""
     with closing(_open(directory)) as connection:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flipbell import stored
-from flipbell._database import Database
+from flipbell._database import Database, LedgerDamage
 from flipbell.model import Stage, Status, Transition, Verdict
 
 if TYPE_CHECKING:
@@ -332,8 +332,11 @@ def _storable(text: str) -> str:
 
 
 def transition_from(row: Iterable[Any]) -> Transition:
-    """Return the transition that a row of its table holds."""
-    number, host, check, previous, status, output, occurred_at, since, kind = row
+    """Return the transition that a row of its table holds. Raises LedgerDamage."""
+    try:
+        number, host, check, previous, status, output, occurred_at, since, kind = row
+    except ValueError:
+        raise LedgerDamage("its transitions have other columns") from None
     return Transition(
         id=number,
         host=stored.text(host),
@@ -348,7 +351,10 @@ def transition_from(row: Iterable[Any]) -> Transition:
 
 
 def _channel_state(row: tuple[Any, ...]) -> ChannelState:
-    name, cursor, next_try, _, failures, paused, error, error_at, success_at = row
+    try:
+        name, cursor, next_try, _, failures, paused, error, error_at, success_at = row
+    except ValueError:
+        raise LedgerDamage("its channels have other columns") from None
     return ChannelState(
         name=stored.text(name),
         cursor=stored.whole(cursor),
