@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,6 @@ from flipbell.model import Kind, Outcome, Stage, Status, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NOW = 1000.0
 POSITION = ("spool", 10)
@@ -216,11 +216,33 @@ def test_a_ledger_ahead_of_what_it_counts_is_damaged(
     with ledger.transaction():
         ledger.enroll("ops", 0)
     _take(ledger, (1, 2))
-    ledger.check_progress(POSITION)
+    ledger.inspect(POSITION)
     _execute(directory, statement)
 
     with pytest.raises(LedgerDamage, match=reason):
-        ledger.check_progress(POSITION)
+        ledger.inspect(POSITION)
+
+
+@pytest.mark.parametrize(
+    ("column", "damaged"),
+    [
+        ("late INTEGER NOT NULL DEFAULT 0", "late INTEGER NOT NULL DEFAULT 1"),
+        ("value INTEGER", "valve INTEGER"),
+        ("WHERE state = 'dead'", "WHERE state = 'deaf'"),
+        ("previous INTEGER", "previous INTEGES"),
+    ],
+)
+def test_other_tables_than_its_version_has_are_damage(
+    directory: str, column: str, damaged: str
+) -> None:
+    Ledger.open(directory).close()
+    path = Path(directory) / "ledger"
+    path.write_bytes(path.read_bytes().replace(column.encode(), damaged.encode()))
+
+    ledger = Ledger.open(directory)
+    with pytest.raises(LedgerDamage, match="not those of its version"):
+        ledger.inspect(POSITION)
+    ledger.close()
 
 
 def test_a_damaged_value_is_read_as_well_as_it_can_be(directory: str, ledger: Ledger) -> None:
@@ -272,6 +294,20 @@ def test_a_damaged_value_is_read_as_well_as_it_can_be(directory: str, ledger: Le
     assert _take(ledger, (5, 0))[1:] == ["CRITICAL-OK"]
 
 
+@pytest.mark.parametrize("table", ["transitions", "channels"])
+def test_a_table_that_lost_a_column_is_damage_to_a_reader_as_well(
+    directory: str, ledger: Ledger, table: str
+) -> None:
+    with ledger.transaction():
+        ledger.register("ops", 0)
+    _take(ledger, (1, 2))
+    column = "kind" if table == "transitions" else "last_error"
+    _execute(directory, f"ALTER TABLE {table} DROP COLUMN {column}")
+
+    with pytest.raises(LedgerDamage, match=f"its {table} have other columns"):
+        ledger.history() if table == "transitions" else ledger.channels()
+
+
 def _execute(directory: str, *statements: str) -> None:
     """Change the file as no flipbell does."""
     with closing(_open(directory)) as connection:
@@ -318,6 +354,7 @@ def test_a_ledger_of_the_first_version_is_taken_over(directory: str) -> None:
     head = ledger.head(channel)
     assert head is not None
     assert (head.check, head.status, head.kind) == ("c", Status.CRITICAL, Kind.PLAIN)
+    ledger.inspect(POSITION)
     ledger.close()
 
 

@@ -6,6 +6,7 @@ of SQLite that are in use can corrupt a write-ahead log that several processes w
 
 from __future__ import annotations
 
+import functools
 import os
 import sqlite3
 import stat
@@ -29,8 +30,9 @@ _BUSY_SECONDS = 10.0
 _BUSY_CODES = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED
 _FILES = ("", "-journal", "-wal", "-shm")
 
-# Each script takes a ledger from one version to the next; a new one goes through all of them. Each
-# changes a table or an index, for a damaged version number is told from a newer one by the schema.
+# Each script takes a ledger from one version to the next; a new one goes through all of them. What
+# is released stays as it is, and each script changes a table or an index: a damaged schema, or
+# version number, is known by comparison.
 _SCRIPTS = (
     """
 CREATE TABLE setting (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -256,11 +258,15 @@ class Database:
         row = self._one("SELECT value FROM setting WHERE name = ?", [name])
         return row[0] if row else None
 
-    def check_progress(self, spool: tuple[str, int]) -> None:
-        """Refuse a ledger that is ahead of what it counts, as it would pass over what comes next.
+    def inspect(self, spool: tuple[str, int]) -> None:
+        """Refuse a ledger that works and would do harm: it has other tables, or is ahead.
 
-        *spool* is the name of the spool, and where it ends. Raises LedgerDamage.
+        With another default in a column a room would be told for ever, and a ledger ahead of what
+        it counts would pass over what comes next. *spool* is the name of the spool, and where it
+        ends. Raises LedgerDamage.
         """
+        if not self.is_complete():
+            raise LedgerDamage("its tables are not those of its version")
         name, offset = self.setting("spool"), stored.whole(self.setting("offset"))
         if name == spool[0] and not 0 <= offset <= spool[1]:
             raise LedgerDamage(f"it has taken {offset} bytes of a spool of {spool[1]}")
@@ -330,14 +336,15 @@ def _schema(connection: sqlite3.Connection) -> Schema:
     )
 
 
-def _schemas() -> list[Schema]:
+@functools.cache
+def _schemas() -> tuple[Schema, ...]:
     """Return the schema of every version, beginning with that of an empty file."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         schemas = [_schema(connection)]
         for script in _SCRIPTS:
             connection.executescript(script)
             schemas.append(_schema(connection))
-    return schemas
+    return tuple(schemas)
 
 
 def last_set_aside(directory: str) -> str | None:

@@ -281,7 +281,7 @@ class Courier:
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
         try:
-            ledger.check_progress(spool.end(self._directory))
+            ledger.inspect(spool.end(self._directory))
             if ledger.position() == spool.START:  # new: stamps are those of another
                 self._stamps.clear()
             with ledger.transaction():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from flipbell import stored
-from flipbell._database import Database
+from flipbell._database import Database, LedgerDamage
 from flipbell.model import Stage, Status, Transition, Verdict
 
 if TYPE_CHECKING:
@@ -416,8 +416,11 @@ def _storable(text: str) -> str:
 
 
 def transition_from(row: Iterable[Any]) -> Transition:
-    """Return the transition that a row of its table holds."""
-    number, host, check, previous, status, output, occurred_at, since, kind = row
+    """Return the transition that a row of its table holds. Raises LedgerDamage."""
+    try:
+        number, host, check, previous, status, output, occurred_at, since, kind = row
+    except ValueError:
+        raise LedgerDamage("its transitions have other columns") from None
     return Transition(
         id=number,
         host=stored.text(host),
@@ -438,8 +441,8 @@ def _channel_state(row: tuple[Any, ...]) -> ChannelState:
         cursor=stored.whole(cursor),
         next_try=stored.number(next_try),
         failures=stored.whole(failures),
-        paused=bool(paused),
-        doubtful=bool(doubtful),
+        paused=bool(stored.whole(paused)),
+        doubtful=bool(stored.whole(doubtful)),
         last_error=None if error is None else stored.text(error),
         last_error_at=None if error_at is None else stored.moment(error_at),
         last_success_at=None if success_at is None else stored.moment(success_at),
