@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, surroundings
+from flipbell import fifo, places, spool, state, surroundings, unclosed
 from flipbell.binding import config_for, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -136,6 +136,7 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
             return replace(
                 seen,
                 is_courier_alive=alive,
+                notes=(*seen.notes, *unclosed.warnings(ledger, rooms.names(), rooms.channels)),
                 untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
                 failing=tuple(ledger.problems()),
                 checks=ledger.count_checks(),
