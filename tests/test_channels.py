@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -149,6 +150,10 @@ def _names_of(site: Site) -> list[str]:
     return [channel["name"] for channel in site.status()["channels"]]
 
 
+def _is_the_only_one(site: Site, name: str) -> bool:
+    return _names_of(site) == [name]
+
+
 def test_a_renamed_channel_tells_the_recovery(quiet: Site, hipchat_room: HipChatRoom) -> None:
     quiet.channel(hipchat_room.url)
     quiet.run("disk", 2)
@@ -209,7 +214,7 @@ def test_a_channel_is_renamed_and_renamed_back_under_a_courier_at_work(
         for old, new, code in (("ops", "oncall", 1), ("oncall", "ops", 0)):
             _rename(quiet, old, new)
             quiet.run("disk", code)
-            until(lambda name=new: _names_of(quiet) == [name])
+            until(partial(_is_the_only_one, quiet, new))
         hipchat_room.wait_for(3)
 
     assert hipchat_room.statuses == ["CRITICAL", "WARNING", "OK"]

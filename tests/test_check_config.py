@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posix
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -210,7 +210,7 @@ def test_a_directory_that_is_missing_points_to_init(site: Site) -> None:
     ],
 )
 def test_a_channel_that_excludes_all_that_it_matches(
-    site: Site, keys: dict[str, object], *, is_silent: bool
+    site: Site, keys: dict[str, Any], *, is_silent: bool
 ) -> None:
     site.channel(URL, **keys)
 
