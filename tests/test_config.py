@@ -316,8 +316,8 @@ def test_a_file_that_the_agents_user_may_not_read(site: Site) -> None:
 
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout.decode() == (
-        f"{site.config}/ops.yaml: user 65534 may not read it; "
-        "chmod or chown it for the agent's user\n"
+        f"{site.config}/ops.yaml: user nobody may not read it, for it belongs to user root; "
+        "chmod 644 it\n"
     )
 
 

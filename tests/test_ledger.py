@@ -299,7 +299,7 @@ def test_a_table_that_lost_a_column_is_damage_to_a_reader_as_well(
     directory: str, ledger: Ledger, table: str
 ) -> None:
     with ledger.transaction():
-        ledger.register("ops", 0)
+        ledger.enroll("ops", 0)
     _take(ledger, (1, 2))
     column = "kind" if table == "transitions" else "last_error"
     _execute(directory, f"ALTER TABLE {table} DROP COLUMN {column}")

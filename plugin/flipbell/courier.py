@@ -416,7 +416,7 @@ class Courier:
 
     def _out_of_reach(self) -> set[str]:
         """Return what waits for the configuration to be mended."""
-        return self._left - set(self._rooms.channels)
+        return self._left - (set(self._rooms.channels) - self._rooms.held)
 
     def _pause(self, now: float) -> float:
         """Return how long to sleep; rotate the spool, as there is time."""

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, stored, surroundings, unfinished
+from flipbell import fifo, places, spool, state, stored, surroundings, unclosed, unfinished
 from flipbell.binding import config_for, mismatch, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -210,7 +210,12 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
                 channels=_views(ledger, rooms, given_up),
                 counters=ledger.counters(),
             )
-        return replace(seen, failing=_failing(ledger), checks=ledger.count_checks())
+        return replace(
+            seen,
+            notes=(*seen.notes, *unclosed.warnings(ledger, rooms.names(), rooms.channels)),
+            failing=_failing(ledger),
+            checks=ledger.count_checks(),
+        )
     finally:
         ledger.close()
 

@@ -63,7 +63,9 @@ def outlook(ledger: Ledger, names: Names) -> Plan:
     """Return what a courier would make of the configuration as it is now."""
     entries = ledger.roster()
     known = {each.name for each in entries}
-    entries += [Entry(name, None, None, is_new=True) for name in names.identities.keys() - known]
+    entries += [
+        Entry(name, None, None, is_new=True) for name in sorted(names.identities.keys() - known)
+    ]
     settled = Names(names.identities, is_settled=True, is_complete=names.is_complete)
     return plan(entries, settled)
 
@@ -73,6 +75,10 @@ def warnings(ledger: Ledger, names: Names, channels: Mapping[str, Channel]) -> l
     ahead = outlook(ledger, names)
     lines = [f"channel {new} takes over from {old}: it was renamed" for old, new in ahead.renames]
     lines += [f"warning: {unclear(vanished, appeared)}" for vanished, appeared in ahead.unclear]
+    lines += [
+        f"warning: channel {name} waits until every file can be read: it may have had another name"
+        for name in sorted(ahead.held)
+    ]
     going_on = {old for old, _ in ahead.renames}
     if not names.is_complete:
         going_on.update(each.name for each in ledger.roster())

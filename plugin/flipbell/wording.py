@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def not_permitted(path: str, mode: int) -> str:
         return f"{user_name()} may not read it; chown it to the agent's user"
     if owner == os.geteuid():
         return f"{user_name()} may not read it, and owns it; chmod {mode:o} it"
-    return (
-        f"{user_name()} may not read it, for it belongs to {user_name(owner)}; chown it to the "
-        "agent's user, and run this as that user"
-    )
+    remedy = "chown it to the agent's user, and run this as that user"
+    if mode & stat.S_IROTH:
+        remedy = f"chmod {mode:o} it"
+    return f"{user_name()} may not read it, for it belongs to {user_name(owner)}; {remedy}"
