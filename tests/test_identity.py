@@ -186,7 +186,8 @@ def test_a_fifo_in_the_state_stops_no_check(nobodys: Site, name: str) -> None:
 
 
 _SWAP = """
-import itertools, os, sys
+import itertools, os, signal, sys
+signal.alarm(120)
 state, outside, home = sys.argv[1:]
 names = ["spool", "ledger", "append.lock", "courier.lock", "wake", home, f"{home}/idle"]
 for name in itertools.cycle(names):
@@ -210,7 +211,7 @@ def test_what_is_swapped_while_root_works_leads_nowhere(
     words = [sys.executable, "-c", _SWAP, str(nobodys.state), str(outside.path), home]
 
     with Process(words, **user):
-        for _ in range(20 if is_long else 1):
+        for _ in range(10 if is_long else 1):
             _use(nobodys)
 
     outside.check()
