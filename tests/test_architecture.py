@@ -31,7 +31,8 @@ LAYERS = [
     | {"agents.collectd", "agents.mon", "agents.monit", "agents.netdata", "agents.zabbix"},
     {"agents.alertmanager", "agents.checkmk", "agents.consul", "agents.icinga2"}
     | {"agents.mackerel_webhook", "agents.nagios", "agents.sensu"},
-    {"channels.hipchat", "extensions"},
+    {"channels.hipchat"},
+    {"extensions"},
     {"_channel", "_database", "digest"},
     {"outbox", "roster"},
     {"pages"},

@@ -91,7 +91,7 @@ class Damaged:
         # A ledger may turn out to be broken only when the answer is to be written down.
         assert told, messages
         assert all(message.startswith(REPEAT) for message in told[1:]), messages
-        assert sum("The state was reset" in message for message in messages) == len(aside) <= 1
+        assert sum("has been reset" in message for message in messages) == len(aside) <= 1
         assert not [name for name in os.listdir(target) if name.startswith("trial-")]
         assert cli.main(["status", "--json"]) in (0, 1)
         return bool(aside)
