@@ -21,6 +21,7 @@ PACKAGE = Path(flipbell.__file__).parent
 LAYERS = [
     {"model", "places", "state", "log", "wording", "surroundings"}
     | {"child", "relay", "remains", "quiet", "fifo"},
+    {"unit", "unfinished"},
     {"_yaml", "spool", "summon", "stamps"},
     {"recorder", "hookspecs"},
     {"aside", "memory", "routing", "message", "retry", "agents", "channels", "channels.token"},
@@ -103,7 +104,7 @@ def test_imports_point_one_way(module: str) -> None:
             continue
         own_line = _layer(imported) == _layer(module)
         assert _layer(imported) <= _layer(module), f"{module} imports {imported}"
-        assert not own_line or module.startswith("cli") or _layer(module) <= 6, (
+        assert not own_line or module.startswith("cli") or _layer(module) <= 7, (
             f"{module} and {imported} stand side by side"
         )
 

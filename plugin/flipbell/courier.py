@@ -6,6 +6,7 @@ that; each request to a room runs in a thread of its own, so that a room that ha
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import random
@@ -15,7 +16,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, log, reset, spool, state
+from flipbell import fifo, log, reset, spool, state, unfinished, unit
 from flipbell.binding import claim_config
 from flipbell.ledger import Ledger
 from flipbell.model import Outcome, Stage, Verdict
@@ -37,6 +38,7 @@ _AFTER_ERROR = 2.0
 _PRUNE_EVERY = 3600.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
+_WIND_UP = 4.0  # seconds that a courier which is told to end delivers what is due, before those
 _PATIENCE = 180.0  # seconds that one request may take, whatever the channel's own limit
 _ENDLESS = Outcome(Verdict.UNKNOWN, "no end of the answer in three minutes")
 _INTERRUPTED = Outcome(Verdict.UNKNOWN, "flipbell died while it was sending")
@@ -72,6 +74,8 @@ class Courier:
         self._is_stamped = False
         self._impatient = False
         self._stopping = False
+        self._yields = False
+        self._ends_at = math.inf
         self._has_left = False
         self.complaint = ""  # why the state cannot be used, as last tried
         self._is_flush = False
@@ -81,12 +85,15 @@ class Courier:
         for end in (self._woken, self._waker):
             os.set_blocking(end, False)
 
-    def run(self, *, stay: bool) -> bool:
+    def run(self, *, stay: bool, yields: bool = False) -> bool:
         """Deliver until nothing is undelivered, or until `stop` where the courier is to *stay*.
 
-        Return whether it left because all was done. Raises LedgerError where the state directory
-        is not for this configuration or version.
+        One that *yields* was started, and counted, by a front; it winds up if a service's courier
+        asks for its place. Return whether it left because all was done. Raises LedgerError where
+        the state directory is not for this configuration or version.
         """
+        self._yields = yields
+        self._count_itself()
         self._live(lambda: not stay and self._is_idle())
         return self._has_left
 
@@ -100,6 +107,20 @@ class Courier:
         """Make `run` return within a second; for any thread and any signal handler."""
         self._stopping = True
         self._poke()
+
+    def wind_up(self) -> None:
+        """Make `run` deliver what is due and return within five seconds; as `stop`, for any thread.
+
+        What cannot be sent yet is left to the next courier.
+        """
+        self._ends_at = min(self._ends_at, time.monotonic() + _WIND_UP)
+        self._poke()
+
+    def _count_itself(self) -> None:
+        try:
+            unfinished.count(self._directory, unit.of(), 0 if self._yields else 1)
+        except OSError as error:  # the disk is full; the courier may still deliver
+            log.warning(f"state directory {self._directory}: {state.UNFINISHED}: {error}")
 
     def _poke(self) -> None:
         try:
@@ -116,9 +137,14 @@ class Courier:
                     return
                 if pause > 0 and self._may_leave(is_done):
                     return
-                self._sleep(pause)
+                time_left = self._ends_at - time.monotonic()
+                if time_left <= 0 or self._is_wound_up(pause):
+                    break
+                self._sleep(min(pause, time_left))
             self._close_fifo()
             self._say_last_words()
+            if self._is_in_place():
+                self._may_leave(self._is_idle)
         finally:
             for channel in self._under_way:  # its thread may use the connection still
                 self._rooms.drop_sender(channel)
@@ -135,6 +161,10 @@ class Courier:
         except OSError:
             return False
         return os.path.samestat(there, os.fstat(self._lock))
+
+    def _is_wound_up(self, pause: float) -> bool:
+        """Return whether a courier that was told to end has nothing to do now."""
+        return self._ends_at < math.inf and pause > 0 and not self._is_sending
 
     @property
     def _is_sending(self) -> bool:
@@ -164,6 +194,8 @@ class Courier:
             if not self._reader.is_at_end():
                 return False
             self._close_fifo()  # or a recorder might wake what no longer looks
+            if not self._left:
+                unfinished.clear(self._directory)
             state.unlock(self._lock)
             self._lock = -1
             self._has_left = True
@@ -361,8 +393,11 @@ class Courier:
             if source >= 0:
                 events.register(source, select.POLLIN)
         for source, _ in events.poll(pause * 1000):
-            if fifo.FLUSH in fifo.drain(source):
+            message = fifo.drain(source)
+            if fifo.FLUSH in message:
                 self._impatient = True
+            if fifo.YIELD in message and self._yields:
+                self.wind_up()
 
     def _say_last_words(self) -> None:
         """Give requests under way a moment, so that fewer outcomes stay unknown."""
@@ -379,6 +414,7 @@ class Courier:
             with self._ledger.transaction():
                 now = self._clock()
                 settled = [(job, self._settle(job, out, now)) for job, out in self._unsettled]
+            self._unsettled.clear()
             for job, became in settled:
                 self._report(job.channel, became)
         except (sqlite3.Error, OSError) as error:

@@ -4,6 +4,7 @@ import posix
 
 NAME = "wake"
 FLUSH = b"!"  # asks the courier to try everything now
+YIELD = b"?"  # asks a courier that a front has started to leave the work to a service's
 _KIND, _FIFO = 0o170000, 0o010000  # as `stat` has them, which fronts do not load
 
 

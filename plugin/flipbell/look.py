@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, places, spool, state, surroundings
+from flipbell import fifo, places, spool, state, surroundings, unfinished
 from flipbell.binding import config_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from flipbell.outbox import ChannelState
 
 _LOW_DISK = 1 << 16  # bytes
+_IN_A_ROW = 2  # killed couriers that are more than an accident
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class Survey:
     has_channels: bool  # whether any channel works
     faults: tuple[str, ...] = ()  # what keeps the state directory from being used
     is_courier_alive: bool = False
+    killed: tuple[int, str] = (0, "")  # couriers in a row that did not finish; the last one's unit
     untaken_since: float | None = None  # when the first result that waits in the spool was
     failing: tuple[tuple[str, str, Status, float], ...] = ()  # host, check, status, since
     checks: int = 0
@@ -72,6 +74,11 @@ class Survey:
         return self.untaken_since is not None
 
     @property
+    def has_killed_couriers(self) -> bool:
+        """Whether something ends couriers before they have delivered everything."""
+        return self.killed[0] >= _IN_A_ROW
+
+    @property
     def is_all_delivered(self) -> bool:
         """Whether nothing waits anywhere."""
         return self.untaken_since is None and not self.waiting and not self.faults
@@ -81,6 +88,7 @@ class Survey:
         """Whether nothing needs a person."""
         errors = any(not problem.is_warning for problem in self.problems)
         forsaken = self.untaken and not self.is_courier_alive
+        forsaken = forsaken or self.has_killed_couriers
         troubled = any(view.is_troubled for view in self.channels)
         return self.has_channels and not (self.faults or errors or forsaken or troubled)
 
@@ -102,6 +110,7 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
     if seen.faults or not os.path.isdir(directory):
         return seen
     try:
+        seen = replace(seen, is_courier_alive=fifo.is_heard(directory), killed=_killed(directory))
         return _survey_ledger(seen, rooms)
     except (sqlite3.Error, OSError) as error:
         return replace(seen, faults=(f"{directory}/{state.LEDGER}: {error}",))
@@ -123,17 +132,21 @@ def _faults(directory: str) -> tuple[str, ...]:
     return ()
 
 
+def _killed(directory: str) -> tuple[int, str]:
+    """Return how many couriers in a row have ended before all was delivered, and where."""
+    starts, unit = unfinished.counted(directory)
+    return max(0, starts - fifo.is_heard(directory)), unit
+
+
 def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
-    alive = fifo.is_heard(seen.state)
     ledger = Ledger.view(seen.state)
     if ledger is None:
         since = _untaken_since(spool.Reader(seen.state))
-        return replace(seen, is_courier_alive=alive, untaken_since=since)
+        return replace(seen, untaken_since=since)
     try:
         with ledger.snapshot():
             return replace(
                 seen,
-                is_courier_alive=alive,
                 untaken_since=_untaken_since(spool.Reader(seen.state, ledger.position())),
                 failing=tuple(ledger.problems()),
                 checks=ledger.count_checks(),

@@ -10,6 +10,7 @@ SPOOL = "spool"
 LEDGER = "ledger"
 APPEND_LOCK = "append.lock"  # held for one append, and by the courier while it gives up
 COURIER_LOCK = "courier.lock"  # held for as long as a courier lives
+UNFINISHED = "unfinished"  # exists while something may be left to do
 _USUAL_DESCRIPTORS = 1024
 DIRECTORY_MODE = 0o700
 

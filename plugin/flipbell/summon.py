@@ -7,7 +7,11 @@ changes at once start one.
 import _signal  # type: ignore[import-not-found]  # `signal` adds enums, which cost more than a run
 import sys
 
-from flipbell import places, state
+from flipbell import places, state, unfinished, unit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 HANDED_OVER = 3  # the descriptor on which a courier finds its lock
 _OUT_OF_THE_WAY = 10
@@ -21,15 +25,28 @@ def summon(directory: str, config: str | None) -> int | None:
     """
     import os
 
+    _note(directory, unfinished.expect)
     if os.environ.get("FLIPBELL_COURIER") == "off" or not sys.executable:
         return None
     held = state.try_lock(directory, state.COURIER_LOCK)
     if held is None:  # it starts just now, and looks at the spool first
         return None
     try:
+        # Not left to the courier: systemd may kill it before Python has loaded flipbell.
+        _note(directory, lambda place: unfinished.count(place, unit.of()))
         return _start(held, directory, config)
     finally:
         os.close(held)
+
+
+def _note(directory: str, write: "Callable[[str], None]") -> None:
+    """Write down what concerns a courier; that it fails must not keep one from starting."""
+    try:
+        write(directory)
+    except OSError as error:
+        from flipbell import log
+
+        log.warning(f"state directory {directory}: {state.UNFINISHED}: {error}")
 
 
 def _start(held: int, directory: str, config: str | None) -> int:
@@ -49,7 +66,8 @@ def _start(held: int, directory: str, config: str | None) -> int:
             os.environ,
             setsid=True,
             file_actions=_descriptors(lock),
-            setsigmask=(),  # whatever the agent blocks or ignores
+            # Whatever the agent blocks; a SIGTERM waits until the courier can handle it.
+            setsigmask=[_signal.SIGTERM],
             setsigdef=[signal for name, signal in vars(_signal).items() if name in _HEARD],
         )
     finally:

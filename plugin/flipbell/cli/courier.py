@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import fifo, log, look, places, state, summon
+from flipbell import fifo, log, look, places, state, summon, unit
 from flipbell.cli import CommandError, add_command, seconds
 from flipbell.ledger import LedgerError
 from flipbell.log import escaped
@@ -17,11 +18,13 @@ from flipbell.log import escaped
 if TYPE_CHECKING:
     import argparse
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from flipbell.courier import Courier
 
 _LOOK = 0.1  # seconds
+_PATIENCE = 10.0  # seconds
+_ASK_AGAIN = 5.0  # seconds: each time wakes a courier that may not be one that yields
 _TELL = 0.5  # seconds between words on the progress
 
 
@@ -36,7 +39,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         summary="deliver in the foreground until stopped, for a service manager",
         example="flipbell courier --config /etc/flipbell/conf.d",
     )
+    parser.add_argument(
+        "--until-idle", action="store_true", help="end when everything is delivered"
+    )
     parser.add_argument("--handed-over", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--in-scope", action="store_true", help=argparse.SUPPRESS)
     parser = add_command(
         commands,
         "flush",
@@ -60,27 +67,33 @@ def run(options: argparse.Namespace) -> int:
     os.chdir("/")  # the agent's directory may be unmounted one day
     os.umask(0o077)
     if options.handed_over:
-        return _run_handed_over(directory, options.config)
+        return _run_handed_over(directory, options)
     state.prepare(directory)
-    lock = _take_over(directory)
+    lock = _take_over(directory, math.inf if options.until_idle else _PATIENCE)
     if lock is None:
         raise CommandError(f"another courier is at work for {directory}, and does not end")
     courier = _courier(directory, options.config, lock)
-    _stop_on_signals(courier)
+    _on_end_signals(courier.wind_up if options.until_idle else courier.stop)
     try:
-        courier.run(stay=True)
+        courier.run(stay=not options.until_idle)
     except LedgerError as error:
         raise CommandError(str(error)) from None
     return 0
 
 
-def _run_handed_over(directory: str, config: str | None) -> int:
+def _run_handed_over(directory: str, options: argparse.Namespace) -> int:
     """Be the courier that a front has started: nobody sees stderr, so errors go to the log."""
     try:
-        courier = _courier(directory, config, summon.HANDED_OVER)
+        if not options.in_scope and unit.leave(summon.HANDED_OVER):
+            return 0
+        courier = _courier(directory, options.config, summon.HANDED_OVER)
         os.set_inheritable(summon.HANDED_OVER, False)
-        _stop_on_signals(courier)
-        courier.run(stay=False)
+        if options.in_scope:
+            # A SIGTERM that came before belonged to the unit that was left: ignoring drops it.
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _on_end_signals(courier.wind_up)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        courier.run(stay=False, yields=True)
     except LedgerError as error:
         log.error(str(error))
         return 1
@@ -101,19 +114,23 @@ def _courier(directory: str, config: str | None, lock: int) -> Courier:
     return Courier(directory, rooms, extensions, lock=lock)
 
 
-def _take_over(directory: str) -> int | None:
-    """Take the courier's lock, waiting a while for a short-lived courier to end."""
-    for _ in range(int(10 / _LOOK)):
-        lock = state.try_lock(directory, state.COURIER_LOCK)
-        if lock is not None:
-            return lock
+def _take_over(directory: str, patience: float) -> int | None:
+    """Take the courier's lock; ask a courier that a front has started to leave the work to us."""
+    until = time.monotonic() + patience
+    ask_at = 0.0
+    while (lock := state.try_lock(directory, state.COURIER_LOCK)) is None:
+        now = time.monotonic()
+        if now > until:
+            break
+        if now > ask_at and fifo.wake(directory, fifo.YIELD):
+            ask_at = now + _ASK_AGAIN
         time.sleep(_LOOK)
-    return None
+    return lock
 
 
-def _stop_on_signals(courier: Courier) -> None:
+def _on_end_signals(end: Callable[[], None]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: courier.stop())
+        signal.signal(number, lambda *_: end())
 
 
 def flush(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from flipbell.cli.tables import colored, table
 from flipbell.log import escaped
 from flipbell.message import duration
 from flipbell.model import Status
+from flipbell.unit import is_borrowed
 
 if TYPE_CHECKING:
     import argparse
@@ -70,6 +71,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "notes": list(seen.notes),
         "problems": [str(problem) for problem in seen.problems],
         "courier": seen.is_courier_alive,
+        "killed_couriers": seen.killed[0],
         "untaken": seen.untaken,
         "checks": seen.checks,
         "late": seen.late,
@@ -120,6 +122,7 @@ def _as_text(seen: look.Survey) -> str:
     parts += [f"broken: {fault}" for fault in seen.faults]
     parts += [str(problem) for problem in seen.problems]
     parts += [f"note: {note}" for note in seen.notes]
+    parts += [_killed(*seen.killed)] if seen.has_killed_couriers else []
     if seen.failing:
         parts.append(_failing(seen))
     if seen.channels:
@@ -137,6 +140,16 @@ def _courier(seen: look.Survey) -> str:
     if seen.is_courier_alive:
         return "at work"
     return "not needed now" if seen.is_all_delivered else "not at work, though something waits"
+
+
+def _killed(count: int, unit: str) -> str:
+    ended = f"the last {count} couriers ended before they had delivered everything"
+    if not is_borrowed(unit):
+        return f"{ended}: find out what kills them"
+    return (
+        f"{ended}, the last one in {unit}: systemd ends what a unit has started when the unit "
+        "ends, so let systemd start the courier (flipbell hooks systemd)"
+    )
 
 
 def _failing(seen: look.Survey) -> str:
