@@ -52,7 +52,7 @@ def command(options: argparse.Namespace) -> int:
     if options.install:
         _install(Path(options.install), files)
     else:
-        print("\n".join(map(_filled_in, files)), end="")
+        print("\n".join(map(filled_in, files)), end="")
     return 0
 
 
@@ -72,7 +72,7 @@ def _about(folder: Path) -> str:
     return title.removeprefix("# ")
 
 
-def _filled_in(file: Path) -> str:
+def filled_in(file: Path) -> str:
     """Return the text with the whole path of this flipbell, for an agent's PATH is short."""
     text = file.read_text(encoding="utf-8")
     launcher = _launcher()
@@ -96,7 +96,7 @@ def _install(directory: Path, files: list[Path]) -> None:
         if (directory / file.name).exists():
             raise CommandError(f"{directory / file.name} exists; nothing was written")
     for file in files:
-        content = _filled_in(file)
+        content = filled_in(file)
         with (directory / file.name).open("x", encoding="utf-8") as written:
             written.write(content)
         if content.startswith("#!"):

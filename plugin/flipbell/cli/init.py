@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from flipbell import places
 from flipbell.channels.token import TokenError, checked_token, read_token
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, service
 from flipbell.cli.shipped import shipped
 from flipbell.config import load
 from flipbell.extensions import Extensions
@@ -54,6 +54,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser.add_argument("--room", required=True, help="the Room API ID, or the room's name")
     parser.add_argument("--channel", metavar="NAME", default="ops", help="its name (default: ops)")
     parser.add_argument("--token-from", metavar="FILE", help="read the token there (default: ask)")
+    service.add_to(parser)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -70,11 +71,13 @@ def command(options: argparse.Namespace) -> int:
     for place in (config, os.path.dirname(directory)):
         _refuse_unreachable(place, owner)
     _refuse_unusable(directory, owner)
+    units = service.plan(options.service, user=owner.pw_name, config=config, state=directory)
     secret = _secret(options.token_from)
     _directory(config, owner, 0o755)
     _file(token, f"{secret}\n", owner, 0o600)
     _file(channel, content, owner, 0o644)
     _directory(directory, owner, 0o700)
+    service.enable(units)
     print(f"next: flipbell check-config --online --config {config}")
     return 0
 
