@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Entry = tuple[Transition, list[Sent]]
     """A line of the history."""
 
-_PAGE = 500  # transitions, or dead letters
+_PAGE = 250  # transitions, or dead letters
 _KEYS = 2000  # rows that are only counted or filtered
 _LAST = (1 << 63) - 1
 _GIVEN_UP = {
