@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import signal
@@ -16,6 +17,7 @@ import pytest
 
 from conftest import FLIPBELL, Process, until
 from flipbell import orders, spool
+from flipbell._database import _SCRIPTS
 from flipbell.ledger import Ledger
 from flipbell.orders import Order
 from flipbell.roster import Entry
@@ -473,13 +475,12 @@ def test_a_ledger_of_an_older_version_is_read_as_it_is(
     quiet: Site, hipchat_room: HipChatRoom
 ) -> None:
     quiet.channel(hipchat_room.url)
-    quiet.run("disk", 0)
-    quiet.deliver()
-    with sqlite3.connect(quiet.state / "ledger") as connection:
-        connection.execute("DROP TABLE renames")
-        for column in ("type", "room", "is_new", "gone_at", "successor"):
-            connection.execute(f"ALTER TABLE channels DROP COLUMN {column}")
-    connection.close()
+    quiet.state.mkdir(mode=0o700)
+    with contextlib.closing(sqlite3.connect(quiet.state / "ledger")) as connection:
+        connection.executescript("".join(_SCRIPTS[:-1]))
+        connection.execute("INSERT INTO channels (name, cursor) VALUES ('ops', 0)")
+        connection.execute(f"PRAGMA user_version={len(_SCRIPTS) - 1}")
+        connection.commit()
 
     for words in (["channels"], ["check-config"], ["history"], ["status"]):
         assert quiet.flipbell(*words).stderr == b""

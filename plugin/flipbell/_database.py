@@ -171,7 +171,7 @@ class Database:
             connection.execute("PRAGMA synchronous=EXTRA")
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("PRAGMA secure_delete=ON")
-            ledger._migrate()
+            ledger.migrate()
         except BaseException:
             connection.close()
             raise
@@ -192,13 +192,14 @@ class Database:
         # Looked at, not opened: closing it would free the locks that SQLite has in this process.
         if not stat.S_ISREG(found.st_mode):
             raise state.StateError(f"{path}: not a file; remove it")
-        return cls(_read_only(path)) if found.st_size else None
+        return cls(_as_of_now(_read_only(path))) if found.st_size else None
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
-    def _migrate(self) -> None:
+    def migrate(self) -> None:
+        """Bring the tables to this version. Raises LedgerError, LedgerDamage."""
         with self.transaction():
             (claimed,) = self._one("PRAGMA user_version")
             if claimed == VERSION:
@@ -302,6 +303,25 @@ def _read_only(path: str) -> sqlite3.Connection:
         isolation_level=None,
         factory=_Connection,
     )
+
+
+def _as_of_now(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a connection to the tables of this version, also if the ledger is an older one.
+
+    The next courier migrates the file; until then, readers have a copy in memory. What cannot be
+    copied is left as it is, and fails when it is read.
+    """
+    try:
+        (claimed,) = connection.execute("PRAGMA user_version").fetchone()
+        if claimed >= VERSION or not _schema(connection):
+            return connection
+        copy = sqlite3.connect(":memory:", isolation_level=None, factory=_Connection)
+        connection.backup(copy)
+        Database(copy).migrate()
+    except (sqlite3.Error, LedgerError):
+        return connection
+    connection.close()
+    return copy
 
 
 def is_busy(error: Exception) -> bool:

@@ -55,9 +55,7 @@ class Roster(Database):
     """Channels by name. Whatever changes it belongs inside a transaction."""
 
     def roster(self) -> list[Entry]:
-        """Return every channel that the ledger knows; none of one that is yet to be migrated."""
-        if not self._has_names():
-            return []
+        """Return every channel that the ledger knows."""
         rows = self._db.execute(
             "SELECT name, type, room, is_new, gone_at, successor FROM channels ORDER BY name"
         )
@@ -65,10 +63,6 @@ class Roster(Database):
             Entry(stored.text(name), type_, room, bool(is_new), gone_at, successor)
             for name, type_, room, is_new, gone_at, successor in rows
         ]
-
-    def _has_names(self) -> bool:
-        """Return whether a courier of this version has worked here: a reader migrates nothing."""
-        return self._one("SELECT 1 FROM sqlite_master WHERE name = 'renames'") is not None
 
     def enroll(self, name: str, cursor: int) -> None:
         """Enter a channel, unless it is known: it is new, and starts after a transition."""
@@ -192,8 +186,6 @@ class Roster(Database):
 
     def renames(self, since: float = 0.0) -> list[Renaming]:
         """Return what became of the names of channels since then (epoch seconds)."""
-        if not self._has_names():
-            return []
         rows = self._db.execute(
             "SELECT at, old, new, by_hand FROM renames WHERE at >= ? ORDER BY at", (since,)
         )
