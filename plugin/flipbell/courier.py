@@ -1,26 +1,24 @@
 """The courier: takes results from the spool, decides who hears of them, and delivers.
 
 There is one for each state directory, and only it writes the ledger. Its own thread does all of
-that; each request to a room runs in a thread of its own, so that a room that hangs delays nobody.
+that; requests to rooms run in threads of theirs.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import queue
 import random
 import select
 import sqlite3
-import threading
 import time
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, log, orders, reset, spool, state, unfinished, unit
 from flipbell.binding import claim_config
-from flipbell.channels import not_begun
+from flipbell.dispatch import Dispatch
 from flipbell.ledger import Ledger
-from flipbell.model import Outcome, Stage, Verdict
+from flipbell.model import Stage, Verdict
 from flipbell.settling import Settling
 from flipbell.stamps import Stamps
 from flipbell.turns import Turns, can_probe
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from flipbell.extensions import Extensions
+    from flipbell.model import Outcome
     from flipbell.rooms import Rooms
     from flipbell.settling import Settled
     from flipbell.turns import Job
@@ -44,8 +43,6 @@ _PRUNE_EVERY = 3600.0
 _SHORTEST = 0.01
 _LAST_WORDS = 0.8  # seconds that requests under way have when the courier is told to stop
 _WIND_UP = 4.0  # seconds that a courier which is told to end delivers what is due, before those
-_PATIENCE = 180.0  # seconds that one request may take, whatever the channel's own limit
-_ENDLESS = Outcome(Verdict.UNKNOWN, "no end of the answer in three minutes")
 
 
 class Courier:
@@ -69,9 +66,7 @@ class Courier:
         self._chance = chance
         self._ledger: Ledger | None = None
         self._reader = spool.Reader(directory)
-        self._under_way: dict[str, Job] = {}
-        self._answers: queue.SimpleQueue[tuple[Job, Outcome]] = queue.SimpleQueue()
-        self._unsettled: list[tuple[Job, Outcome]] = []
+        self._dispatch = Dispatch(rooms, self._poke)
         self._failed: set[str] = set()
         self._left: set[str] = set()
         self._stamps = Stamps(directory)
@@ -155,8 +150,7 @@ class Courier:
             if self._is_in_place():
                 self._may_leave(self._is_idle)
         finally:
-            for channel in self._under_way:  # its thread may use the connection still
-                self._rooms.drop_sender(channel)
+            self._dispatch.abandon()
             if self._ledger is not None:
                 self._ledger.close()
             for descriptor in (self._fifo, self._lock, self._woken, self._waker):
@@ -180,22 +174,18 @@ class Courier:
 
     def _is_wound_up(self, pause: float) -> bool:
         """Return whether a courier that was told to end has nothing to do now."""
-        return self._ends_at < math.inf and pause > 0 and not self._is_sending
-
-    @property
-    def _is_sending(self) -> bool:
-        return bool(self._under_way or self._unsettled)
+        return self._ends_at < math.inf and pause > 0 and not self._dispatch.is_active
 
     def _is_idle(self) -> bool:
         """Return whether nothing of what was taken is outstanding.
 
         A channel that is missing from a file which was just written may be there in a moment.
         """
-        return not self._is_sending and self._rooms.is_at_rest and not self._undelivered()
+        return not self._dispatch.is_active and self._rooms.is_at_rest and not self._undelivered()
 
     def _may_leave(self, is_done: Callable[[], bool]) -> bool:
         """Free the courier's lock if all is done and nothing was recorded meanwhile."""
-        if self._ledger is None or self._is_sending or not self._is_stamped:
+        if self._ledger is None or self._dispatch.is_active or not self._is_stamped:
             return False
         if self._rooms.is_deciding:
             return False
@@ -247,7 +237,8 @@ class Courier:
         except OSError as failed:
             cause, error = reset.Cause.ELSEWHERE, failed
         if cause is reset.Cause.RESET:
-            self._forget_requests()
+            # Only the ledger before the reset knew of them.
+            self._dispatch.abandon()
             return 0.0
         if cause is reset.Cause.UNSURE:
             return _SOON
@@ -271,13 +262,6 @@ class Courier:
             self._ledger.close()
         self._ledger = None
 
-    def _forget_requests(self) -> None:
-        """Expect no answer to requests that only the ledger before a reset knows of."""
-        for channel in self._under_way:  # its thread may use the connection still
-            self._rooms.drop_sender(channel)
-        self._under_way.clear()
-        self._unsettled.clear()
-
     def _open(self) -> Ledger:
         ledger = Ledger.open(self._directory)
         try:
@@ -297,8 +281,7 @@ class Courier:
 
     def _recover(self) -> None:
         """Settle what a courier before this one was sending when it died."""
-        jobs = [*self._under_way.values(), *(job for job, _ in self._unsettled)]
-        ours = {(job.channel, job.transition.id) for job in jobs}
+        ours = {(job.channel, job.transition.id) for job in self._dispatch.jobs}
         for channel, settled in self._settling.recover(ours, self._clock()):
             self._report(channel, settled)
 
@@ -307,7 +290,7 @@ class Courier:
         now = self._clock()
         if self._rooms.refresh():
             self._registered = False
-        self._collect_answers()
+        self._dispatch.collect()
         lines = list(self._reader.lines())
         if lines:
             spool.sync(self._directory)
@@ -316,41 +299,37 @@ class Courier:
                 self._register(ledger, now)
             if self._impatient:
                 ledger.forget_back_off()
-            settled = [(job, self._settle(job, outcome, now)) for job, outcome in self._unsettled]
+            settled = self._settle_all(now)
             if lines:
                 self._take(ledger, lines, now)
             jobs = self._turns.next_jobs(self._busy(), now)
         self._registered, self._impatient = not self._rooms.is_deciding, False
-        self._unsettled.clear()
-        for job, became in settled:
-            self._report(job.channel, became)
+        self._report_all(settled)
         for job in jobs:
-            self._send(job)
+            self._dispatch.send(job)
         return 0.0 if lines else self._pause(now)
 
     def _register(self, ledger: Ledger, now: float) -> None:
         """Bring the ledger in line with the configuration as it was read."""
-        unsettled = (job.channel for job, _ in self._unsettled)
-        self._rooms.register(ledger, {*self._under_way, *unsettled}, now)
+        self._rooms.register(ledger, {job.channel for job in self._dispatch.jobs}, now)
         reset.note(self._directory, ledger, now)
 
     def _busy(self) -> set[str]:
         """Return the channels that send nothing more now."""
-        return {*self._under_way, *self._rooms.held}
+        return {*self._dispatch.busy, *self._rooms.held}
 
-    def _collect_answers(self) -> None:
-        while not self._answers.empty():
-            job, outcome = self._answers.get()
-            if self._under_way.get(job.channel) is job:  # not one that was given up meanwhile
-                self._end(job, outcome)
-        for job in [*self._under_way.values()]:
-            if time.monotonic() - job.begun > _PATIENCE:  # a server that answers a byte at a time
-                self._rooms.drop_sender(job.channel)
-                self._end(job, _ENDLESS)
+    def _settle_all(self, now: float) -> list[tuple[str, Settled]]:
+        """Write down every request that has ended; return what became of it, by channel."""
+        return [
+            (job.channel, self._settle(job, outcome, now))
+            for job, outcome in self._dispatch.unsettled
+        ]
 
-    def _end(self, job: Job, outcome: Outcome) -> None:
-        del self._under_way[job.channel]
-        self._unsettled.append((job, outcome))
+    def _report_all(self, settled: list[tuple[str, Settled]]) -> None:
+        """Tell extensions what became of requests, once that is committed."""
+        self._dispatch.unsettled.clear()
+        for channel, became in settled:
+            self._report(channel, became)
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> Settled:
         if job.is_probe:
@@ -387,28 +366,6 @@ class Courier:
             ledger.set_successor(order.name, order.successor)
             self._rooms.is_deciding = True
         self._stamps.take(ledger, whole)
-
-    def _send(self, job: Job) -> None:
-        self._under_way[job.channel] = job
-        try:
-            threading.Thread(target=self._deliver, args=(job,), daemon=True).start()
-        except (RuntimeError, MemoryError) as error:
-            self._answers.put((job, not_begun(error)))
-            self._poke()
-
-    def _deliver(self, job: Job) -> None:
-        try:
-            outcome: object = (
-                job.sender.ask() if job.notification is None else job.sender.send(job.notification)
-            )
-        except (ImportError, MemoryError) as error:
-            outcome = not_begun(error)
-        except Exception as error:  # noqa: BLE001  a channel type's mistake must not end all others
-            outcome = f"the channel type failed ({type(error).__name__})"
-        if not isinstance(outcome, Outcome):
-            outcome = Outcome(Verdict.UNKNOWN, f"no outcome: {outcome}")
-        self._answers.put((job, outcome))
-        self._poke()
 
     def _undelivered(self) -> set[str]:
         self._left = self._turns.undelivered()
@@ -460,20 +417,17 @@ class Courier:
     def _say_last_words(self) -> None:
         """Give requests under way a moment, so that fewer outcomes stay unknown."""
         until = time.monotonic() + _LAST_WORDS
-        while self._under_way and time.monotonic() < until:
+        while self._dispatch.is_waiting and time.monotonic() < until:
             events = select.poll()
             events.register(self._woken, select.POLLIN)
             events.poll(max(0.0, until - time.monotonic()) * 1000)
             fifo.drain(self._woken)
-            self._collect_answers()
-        if self._ledger is None or not self._unsettled:
+            self._dispatch.collect()
+        if self._ledger is None or not self._dispatch.unsettled:
             return
         try:
             with self._ledger.transaction():
-                now = self._clock()
-                settled = [(job, self._settle(job, out, now)) for job, out in self._unsettled]
-            self._unsettled.clear()
-            for job, became in settled:
-                self._report(job.channel, became)
+                settled = self._settle_all(self._clock())
+            self._report_all(settled)
         except _TROUBLE as error:
             self._complain(f"state directory {self._directory}: {error}")

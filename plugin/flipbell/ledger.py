@@ -13,6 +13,7 @@ from flipbell import stored
 from flipbell._database import LedgerError
 from flipbell.model import Kind, Status
 from flipbell.pages import Pages
+from flipbell.rates import Rates
 from flipbell.roster import Roster
 from flipbell.spool import FORGET, REVIVE
 
@@ -32,7 +33,7 @@ _PRUNED_AT_ONCE = 1000
 _SHOWN_OUTPUT = 500  # characters
 
 
-class Ledger(Pages, Roster):
+class Ledger(Pages, Roster, Rates):
     """Everything that is known."""
 
     def position(self) -> Position:

@@ -25,13 +25,10 @@ BAD_VALUES = (
     AttributeError,
     AssertionError,
 )
-_READERS = {
-    f"flipbell.{name}"
-    for name in (
-        *("_database", "ledger", "outbox", "pages", "retry", "roster", "routing", "settling"),
-        *("stored", "succession", "turns"),
-    )
-}
+_READERS = (
+    *("_database", "ledger", "outbox", "pages", "rates", "retry", "roster", "routing"),
+    *("settling", "stored", "succession", "turns"),
+)
 _TRIES = 3  # in a row, before the ledger is doubted
 _TRIAL_EVERY = 300.0  # seconds at least between two trials
 _GUESS_EVERY = 86400.0  # seconds at least between two resets that no trial has proved right
@@ -117,7 +114,7 @@ def _is_from_the_ledger(error: Exception) -> bool:
         str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
     ]
     ours = [name for name in modules if name.startswith("flipbell.")]
-    return bool(ours) and ours[-1] in _READERS
+    return bool(ours) and ours[-1].removeprefix("flipbell.") in _READERS
 
 
 def note(directory: str, ledger: Ledger, now: float) -> None:
