@@ -121,9 +121,12 @@ def test_no_transition_is_lost_or_misrouted(
         site.run("disk", 0, host="web-1")  # the channels are known from here on
         site.deliver()
         if is_service:
-            with Process([FLIPBELL, "courier"], env=site.environ, stderr=subprocess.DEVNULL):
+            command = [FLIPBELL, "courier"]
+            with Process(command, env=site.environ, stderr=subprocess.DEVNULL) as service:
                 site.flipbell("stream", stdin=_lines())
                 until(lambda: len(hipchat_room.heard) > 200, timeout=60)
+                service.terminate()
+                assert service.wait(10) == 0
         else:
             site.flipbell("stream", stdin=_lines())
             until(lambda: len(hipchat_room.heard) > 200, timeout=60)
