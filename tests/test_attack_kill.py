@@ -144,11 +144,14 @@ class Attack:
         moment = dice.choice([self._room.arrived, self._room.answered])
         while moment.acquire(blocking=False):
             pass
+        # A look for couriers takes longer than from an answer to its commit.
+        known = self._site.couriers()
         process, _ = self._front(check, dice)
         moment.acquire(timeout=0.5)
         time.sleep(dice.random() * 0.002)
         with self._lock:
-            for pid in self._site.couriers():
+            still = [pid for pid in known if self._site._is_courier(pid)]
+            for pid in still or self._site.couriers():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._count_sending()

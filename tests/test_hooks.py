@@ -245,7 +245,7 @@ def test_netdatas_positional_arguments(site: Site) -> None:
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert _results(site) == ["2\tweb-01\tdisk._.full\tdisk space usage: 97 %"]
-    assert (site.state / "spool").read_text().splitlines()[1].startswith("1795400000")
+    assert (site.state / "spool").read_text().splitlines()[1].startswith("+1795400000")
 
 
 def _zabbix_message(site: Site, **values: str) -> str:

@@ -63,7 +63,7 @@ def test_an_installation_has_all_that_it_needs(
     begun = call("init", "--url", "https://h", "--room", "1", "--token-from", str(site.token))
 
     assert (wrapped.returncode, wrapped.stdout, wrapped.stderr) == (1, "DISK OK\n", "")
-    assert f"ExecStart={flipbell} courier\n" in hook.stdout
+    assert f"ExecStart={flipbell} courier --until-idle" in hook.stdout
     assert "no bytecode" not in status.stdout
     assert begun.returncode == 0, begun.stderr
     schema = (site.config / "ops.yaml").read_text().partition("$schema=")[2].partition("\n")[0]

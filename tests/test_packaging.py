@@ -31,7 +31,7 @@ def test_the_wheel_has_package_hooks_and_configuration(built: Path) -> None:
     tops = {name.split("/")[0].split("-")[0] for name in names}
     assert tops == {"flipbell"}
     assert {"flipbell/py.typed", "flipbell/run.py", "flipbell/cli/status.py"} <= set(names)
-    page = {"index.html", "room.css", "room.js", "message.js", "timeline.js", "ring.js", "icon.svg"}
+    page = {"index.html", "room.css", "room.js", "message.js", "feed.js", "ring.js", "icon.svg"}
     assert {f"flipbell/room/page/{name}" for name in page} <= set(names)
     assert "flipbell/room/notification.json" in names
     for file in SHARED:

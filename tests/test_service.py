@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import FLIPBELL, Process, until
-from flipbell import fifo, log, state, unfinished, unit
+from flipbell import config, fifo, log, state, unfinished, unit
 from flipbell.cli import CommandError, service
 from flipbell.courier import Courier
 from flipbell.extensions import Extensions
@@ -40,6 +40,8 @@ def test_a_courier_that_is_told_to_end_delivers_what_is_due(
     site: Site, hipchat_room: HipChatRoom
 ) -> None:
     site.channel(hipchat_room.url)
+    # While the configuration is being edited, a courier does not take it for settled.
+    until(lambda: config.age(config.signature(str(site.config))) > 0.5)
     gate = threading.Event()
     hipchat_room.answers = [Answer(gate=gate)]
     site.run("disk", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,11 @@ class Given:
     this_host: str = ""
     # The time of a result that the agent gave none for; left out, its CheckResult takes its own.
     now: float = math.nan
+
+    @property
+    def clock(self) -> float:
+        """Now, for a format that reckons with it."""
+        return time.time() if math.isnan(self.now) else self.now
 
     @property
     def time(self) -> float:

@@ -68,8 +68,9 @@ def _time(given: Given, header: Mapping[str, str]) -> float:
     sent, at = _seconds(header.get("now")), _seconds(header.get(moment))
     if given.occurred_at is not None or sent is None or at is None:
         return given.time
-    offset = round((sent - given.now) / _ZONE_STEP) * _ZONE_STEP
-    return min(at - offset, given.now)
+    now = given.clock
+    offset = round((sent - now) / _ZONE_STEP) * _ZONE_STEP
+    return min(at - offset, now)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -54,8 +54,10 @@ class _Parser(argparse.ArgumentParser):
     """Reports a wrong call in one line, with what was probably meant."""
 
     def error(self, message: str) -> NoReturn:
-        """Exit with a usage error."""
-        self.exit(USAGE, f"{self.prog}: {message}\n")
+        """Exit with a usage error, also if stderr is not read."""
+        with contextlib.suppress(BrokenPipeError):
+            print(f"{self.prog}: {message}", file=sys.stderr)
+        raise SystemExit(USAGE)
 
     def refuse(self, arguments: Sequence[str]) -> NoReturn:
         """Exit with a usage error about arguments that no command takes."""
