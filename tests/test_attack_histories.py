@@ -214,7 +214,7 @@ class Site:
         if end == KILLED:
             settling.recover((), self._time)
         elif job.is_probe:
-            outcome = Outcome(Verdict.RETRY if end is Verdict.REFUSED else Verdict(end), "why")
+            outcome = Outcome(Verdict(end), "why")
             settling.settle_probe(job.channel, job.transition, outcome, self._time)
         else:
             settling.settle(job.channel, job.transition, Outcome(Verdict(end), "why"), self._time)

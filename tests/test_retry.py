@@ -49,8 +49,15 @@ def test_three_unknown_outcomes_count_as_perhaps_once_the_room_works() -> None:
     steps = [_probe(Verdict.DELIVERED, unknown=unknown) for unknown in (1, 2, 3)]
 
     assert [step.stage.value for step in steps] == ["waiting", "waiting", "perhaps"]
+    assert all(step.ends_doubt for step in steps)
     assert steps[2].stage.is_told
     assert _probe(Verdict.UNKNOWN, unknown=3).stage.value == "waiting"
+
+
+def test_only_a_server_that_answers_ends_the_doubt() -> None:
+    ends = {verdict: _probe(verdict, unknown=1).ends_doubt for verdict in Verdict}
+
+    assert [verdict for verdict in ends if ends[verdict]] == [Verdict.DELIVERED, Verdict.REFUSED]
 
 
 def test_a_room_that_cannot_be_probed_gets_a_repeat_after_longer_and_longer() -> None:

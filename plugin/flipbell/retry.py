@@ -28,8 +28,8 @@ class Step:
     """What to do next: the message's stage, and how long its channel waits (seconds).
 
     *delay* is our own back-off, *closed_for* what the server asked for. A *doubtful* channel has
-    its room probed before anything else is sent. A digest that is *split* goes on as the messages
-    of its changes.
+    its room probed before anything else is sent, until a probe *ends the doubt*. A digest that is
+    *split* goes on as the messages of its changes.
     """
 
     stage: Stage
@@ -37,6 +37,7 @@ class Step:
     closed_for: float = 0.0
     paused: bool = False
     doubtful: bool = False
+    ends_doubt: bool = False
     split: bool = False
 
     @property
@@ -82,11 +83,15 @@ def follow(outcome: Outcome, trial: Trial) -> Step:
 
 
 def follow_probe(outcome: Outcome, trial: Trial) -> Step:
-    """Return what follows from the outcome of a probe, for the message whose outcome is unknown."""
+    """Return what follows from the outcome of a probe, for the message whose outcome is unknown.
+
+    A server that refuses the probe itself, as one that knows none may, works as well.
+    """
     closed_for = min(outcome.retry_after, MAX_CLOSED)
-    if outcome.verdict is Verdict.DELIVERED:
+    if outcome.verdict in (Verdict.DELIVERED, Verdict.REFUSED):
         is_enough = trial.unknown >= UNKNOWN_LIMIT
-        return Step(Stage.PERHAPS if is_enough else Stage.WAITING, closed_for=closed_for)
+        stage = Stage.PERHAPS if is_enough else Stage.WAITING
+        return Step(stage, closed_for=closed_for, ends_doubt=True)
     return _wait(outcome.verdict, trial, closed_for)
 
 

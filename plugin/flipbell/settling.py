@@ -69,7 +69,7 @@ class Settling:
         self._ledger.end_request(channel, now)
         parts = self._ledger.parts(delivery)
         step = retry.follow_probe(outcome, self._trial(parts, state, can_probe=True))
-        if outcome.verdict is Verdict.DELIVERED:
+        if step.ends_doubt:
             self._ledger.end_doubt(channel)
         else:
             self._ledger.fail(channel, outcome.reason, step, now)
