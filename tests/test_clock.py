@@ -20,8 +20,9 @@ import time
 right = time.time
 time.time = lambda: right() + {ahead}
 import flipbell
-with flipbell.start("agent") as bell:
-    bell.report(flipbell.CheckResult("h", "c", flipbell.Status.{status}{occurred_at}))
+bell = flipbell.start("agent")
+bell.report(flipbell.CheckResult("h", "c", flipbell.Status.{status}{occurred_at}))
+bell.stop(0.3)
 """
 
 
