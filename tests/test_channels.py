@@ -19,7 +19,7 @@ from conftest import FLIPBELL, Process, until
 from flipbell import orders, spool
 from flipbell._database import _SCRIPTS
 from flipbell.ledger import Ledger
-from flipbell.orders import Order
+from flipbell.orders import Dismissal, Order
 from flipbell.roster import Entry
 from flipbell.succession import Names, plan
 from hipchat_room import Answer, HipChatRoom
@@ -110,8 +110,10 @@ def test_a_new_one_that_vanishes_in_the_middle_of_an_edit_keeps_its_place() -> N
     assert plan([NEW], _names()).removed == ["new"]
 
 
-@pytest.mark.parametrize("order", [Order("ops", "on call"), Order("büro", "")])
-def test_an_order_is_a_line_that_an_older_courier_leaves_out(order: Order) -> None:
+@pytest.mark.parametrize(
+    "order", [Order("ops", "on call"), Order("büro", ""), Dismissal("büro", 17)]
+)
+def test_an_order_is_a_line_that_an_older_courier_leaves_out(order: Order | Dismissal) -> None:
     line = orders.encode(order, 1e9)
 
     assert line.endswith(b"\n")

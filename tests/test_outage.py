@@ -234,9 +234,39 @@ def test_what_is_perhaps_delivered_stays_in_sight_and_can_be_resent(
     assert b"perhaps" in listed.stdout
     assert b"ops: perhaps" in site.flipbell("history").stdout
     site.environ["FLIPBELL_COURIER"] = "off"
-    assert site.flipbell("dead", "retry", "--all").returncode == 0
+    done = site.flipbell("dead", "retry", "--all")
+    assert (done.returncode, done.stderr) == (
+        0,
+        b"one message will be sent once more, marked as late\n",
+    )
     room.is_deaf = False
     site.deliver()
 
     assert str(room.heard[-1].body["message"]).startswith(message.LATE_REPEAT)
     assert site.status()["channels"][0]["perhaps"] == 0
+
+
+def test_what_was_given_up_can_be_dismissed(
+    site: Site, hipchat_server: HipChatServer, clock: Clock
+) -> None:
+    room = hipchat_server.add(DeafRoom)
+    site.channel(room.url)
+    state.prepare(str(site.state))
+    _record(site, range(2))
+    _pass_time(site, clock, 5.0)
+    site.environ["FLIPBELL_COURIER"] = "off"
+
+    assert site.flipbell("dead", "dismiss").returncode == 2
+    assert (
+        site.flipbell("dead", "dismiss", "1").stderr == b"one message will be taken off the list\n"
+    )
+    site.deliver()
+    (left,) = site.flipbell("dead", "list").stdout.decode().splitlines()
+    assert left.startswith("2 ")
+    site.flipbell("dead", "dismiss", "--all")
+    site.deliver()
+
+    assert site.flipbell("dead", "list").returncode == 0
+    assert site.status()["channels"][0]["perhaps"] == 0
+    assert b"ops: dismissed" in site.flipbell("history").stdout
+    assert len(room.heard) == 6

@@ -363,8 +363,11 @@ class Courier:
             log.warning(f"spool: {torn} torn lines were left out")
         ledger.take(whole, self._reader.position, now)
         for order in ordered:
-            ledger.set_successor(order.name, order.successor)
-            self._rooms.is_deciding = True
+            if isinstance(order, orders.Dismissal):
+                ledger.dismiss(order.channel, order.transition)
+            else:
+                ledger.set_successor(order.name, order.successor)
+                self._rooms.is_deciding = True
         self._stamps.take(ledger, whole)
 
     def _undelivered(self) -> set[str]:

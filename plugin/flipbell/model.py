@@ -214,6 +214,8 @@ class Stage(enum.Enum):
     # No longer wanted when its turn came again.
     DROPPED = "dropped"
     VETOED = "vetoed"
+    # Given up, and dismissed by the operator.
+    DISMISSED = "dismissed"
 
     @property
     def is_told(self) -> bool:

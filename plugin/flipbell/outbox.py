@@ -336,6 +336,14 @@ class Outbox(Database):
             (Late.UNHEARD.value, Late.PERHAPS_HEARD.value, channel, transition),
         )
 
+    def dismiss(self, channel: str, transition: int) -> None:
+        """Let a message that was given up leave the list, as the operator knows of it."""
+        self._db.execute(
+            "UPDATE deliveries SET state = 'dismissed'"
+            " WHERE channel = ? AND transition = ? AND state IN ('dead', 'perhaps')",
+            (channel, transition),
+        )
+
     def next_late(self, channel: str) -> Delivery | None:
         """Return the oldest dead letter of a channel that is to be sent once more."""
         row = self._one(

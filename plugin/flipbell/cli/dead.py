@@ -1,4 +1,4 @@
-"""`flipbell dead`: messages that were given up, and how to send them once more."""
+"""`flipbell dead`: messages that were given up, to be sent once more or dismissed."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import places, recorder, spool
+from flipbell import orders, places, recorder, spool
 from flipbell.cli import CommandError, add_command, whole_number
 from flipbell.cli.tables import clock, table
 from flipbell.ledger import Ledger
+from flipbell.orders import Dismissal
 
 if TYPE_CHECKING:
     import argparse
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from flipbell.outbox import DeadLetter
 
 _LARGEST = (1 << 63) - 1
+# What becomes of the messages, by the action.
+_DONE = {"retry": "sent once more, marked as late", "dismiss": "taken off the list"}
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -27,35 +30,40 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         commands,
         "dead",
         command,
-        summary="list the messages that were given up, or send them once more",
+        summary="list the messages that were given up, send them once more, or dismiss them",
         example="flipbell dead retry --channel ops 17 18",
     )
-    parser.add_argument("action", choices=["list", "retry"], help="show them, or send them")
+    parser.add_argument(
+        "action", choices=["list", *_DONE], help="show them, send them, or take them off the list"
+    )
     number = whole_number(1, _LARGEST)
     parser.add_argument("id", nargs="*", type=number, help="only these, as the list numbers them")
     parser.add_argument("--channel", metavar="NAME", help="only those of this channel")
-    parser.add_argument("--all", action="store_true", help="with retry: all of them")
+    parser.add_argument("--all", action="store_true", help="with retry or dismiss: all of them")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
 def command(options: argparse.Namespace) -> int:
-    """List or revive; return 1 where the list is not empty."""
+    """List, revive or dismiss; return 1 if the list is not empty."""
     directory = places.find_state(options.state, os.environ)
     letters = _letters(directory, options)
     if options.action == "list":
         _show(letters, as_json=options.json)
         return 1 if letters else 0
     if not options.id and not options.all:
-        raise CommandError("dead retry: expected numbers from flipbell dead list, or --all")
+        raise CommandError(
+            f"dead {options.action}: expected numbers from flipbell dead list, or --all"
+        )
     missing = set(options.id) - {letter.transition.id for letter in letters}
     if missing:
-        said = ", ".join(map(str, sorted(missing)))
-        raise CommandError(f"no dead letter {said}; see flipbell dead list")
+        numbers = ", ".join(map(str, sorted(missing)))
+        raise CommandError(f"no dead letter {numbers}; see flipbell dead list")
     if letters:
-        recorder.append(directory, map(_line, letters))
+        line = _revival if options.action == "retry" else _dismissal
+        recorder.append(directory, map(line, letters))
         recorder.rouse(directory, options.config)
     count = "one message" if len(letters) == 1 else f"{len(letters)} messages"
-    print(f"{count} will be sent once more, marked as late", file=sys.stderr)
+    print(f"{count} will be {_DONE[options.action]}", file=sys.stderr)
     return 0
 
 
@@ -74,9 +82,13 @@ def _letters(directory: str, options: argparse.Namespace) -> list[DeadLetter]:
         ledger.close()
 
 
-def _line(letter: DeadLetter) -> bytes:
+def _revival(letter: DeadLetter) -> bytes:
     channel, number = os.fsencode(letter.channel), b"%d" % letter.transition.id
     return spool.encode(channel, number, spool.REVIVE, b"", time.time())
+
+
+def _dismissal(letter: DeadLetter) -> bytes:
+    return orders.encode(Dismissal(letter.channel, letter.transition.id), time.time())
 
 
 def _show(letters: list[DeadLetter], *, as_json: bool) -> None:
