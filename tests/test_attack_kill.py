@@ -147,7 +147,9 @@ class Attack:
         # A look for couriers takes longer than from an answer to its commit.
         known = self._site.couriers()
         process, _ = self._front(check, dice)
-        moment.acquire(timeout=0.5)
+        until = time.monotonic() + 0.5
+        while not moment.acquire(timeout=0.005) and time.monotonic() < until:
+            known = self._site.couriers() or known
         time.sleep(dice.random() * 0.002)
         with self._lock:
             still = [pid for pid in known if self._site._is_courier(pid)]
