@@ -192,3 +192,28 @@ def test_random_damage(damaged: Damaged, figures: list[str], is_long: bool, part
             raise AssertionError(f"seed {seed}") from error
     if is_long:
         figures.append(f"random damages: {len(seeds)}, {resets} led to a reset")
+
+
+def test_a_spool_that_lost_its_name_tells_nothing_twice_without_a_word(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    for code in (2, 0):
+        site.run("disk", code)
+    site.deliver()
+    spool_file = site.state / "spool"
+    content = bytearray(spool_file.read_bytes())
+    content[0] ^= 0xFF
+    spool_file.write_bytes(content)
+    site.run("load", 1)
+    site.deliver()
+
+    texts = [str(heard.body["message"]) for heard in hipchat_room.heard]
+    assert sum("load on web-01" in text for text in texts) == 1
+    assert [text.startswith(REPEAT) for text in texts if "disk" in text] == [
+        False,
+        False,
+        True,
+        True,
+    ]

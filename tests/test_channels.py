@@ -51,13 +51,21 @@ def test_the_only_one_that_vanished_is_the_only_one_that_appeared() -> None:
     assert decided.is_final
 
 
+def test_one_that_left_a_short_while_ago_is_taken_over() -> None:
+    entries = [_entry("old", gone_at=1e9), NEW]
+
+    assert plan(entries, _names(new=ROOM), now=1e9 + 3599).renames == [("old", "new")]
+    assert plan(entries, _names(new=ROOM), now=1e9 + 3601).starts == ["new"]
+    assert plan(entries[:1], _names(), now=1e9 + 1).leaves == []
+
+
 @pytest.mark.parametrize(
     ("entries", "names"),
     [
         ([_entry("old"), NEW], _names(new=OTHER)),
         ([_entry("old"), NEW], _names(new=("other", ROOM[1]))),
         ([_entry("old"), NEW], _names(old=ROOM, new=ROOM)),
-        ([_entry("old", gone_at=1.0), NEW], _names(new=ROOM)),
+        ([_entry("old", gone_at=-4000.0), NEW], _names(new=ROOM)),
         ([_entry("old", None), NEW], _names(new=ROOM)),
         ([_entry("old"), _entry("older"), NEW], _names(new=ROOM)),
         ([NEW], _names(new=ROOM)),
@@ -208,6 +216,32 @@ def test_a_dead_letter_and_the_counters_go_with_the_name(
     assert 'channel="ops"' not in metrics
 
 
+def test_a_channel_that_is_renamed_in_two_steps_loses_nothing(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    quiet.run("disk", 2)
+    quiet.deliver()
+    content = (quiet.config / "ops.yaml").read_text()
+    (quiet.config / "ops.yaml").unlink()
+    quiet.run("load", 1)
+    with Process([FLIPBELL, "courier"], env=quiet.environ, stderr=subprocess.DEVNULL):
+        until(lambda: not quiet.status()["untaken"])
+        until(lambda: _gone(quiet) == ["ops"])
+        (quiet.config / "new.yaml").write_text(content.replace('"ops"', '"oncall"'))
+        quiet.run("disk", 0)
+        hipchat_room.wait_for(3)
+
+    assert hipchat_room.statuses == ["CRITICAL", "WARNING", "OK"]
+
+
+def _gone(site: Site) -> list[str]:
+    """Return the channels that a courier has seen leave."""
+    with contextlib.closing(sqlite3.connect(site.state / "ledger")) as connection:
+        rows = connection.execute("SELECT name FROM channels WHERE gone_at NOT NULL").fetchall()
+    return [name for (name,) in rows]
+
+
 def test_a_channel_is_renamed_and_renamed_back_under_a_courier_at_work(
     quiet: Site, hipchat_room: HipChatRoom
 ) -> None:
@@ -322,6 +356,9 @@ def test_a_recovery_that_was_passed_by_is_told_once_a_name_is_put_right(
     quiet.deliver()
     (quiet.config / "ops.yaml").unlink()
     quiet.deliver()
+    with contextlib.closing(sqlite3.connect(quiet.state / "ledger")) as connection:
+        connection.execute("UPDATE channels SET gone_at = gone_at - 4000")
+        connection.commit()
     quiet.channel(hipchat_room.url, "oncall")
     quiet.deliver()
     if has_sent:

@@ -46,6 +46,22 @@ def test_a_clock_that_is_put_right_while_no_courier_runs_makes_nothing_late(
     assert site.status()["late"] == 0
 
 
+@pytest.mark.parametrize("ahead", [3, 3600])
+def test_a_time_in_the_future_counts_as_the_moment_of_recording(
+    site: Site, hipchat_room: HipChatRoom, ahead: int
+) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    words = ["report", "--host", "h", "--check", "c", "--output", ""]
+
+    site.flipbell(*words, "--status", "CRITICAL", "--time", str(int(time.time()) + ahead))
+    # In whole seconds, as most agents give it.
+    site.flipbell(*words, "--status", "OK", "--time", str(int(time.time())))
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "OK"]
+
+
 def test_a_time_that_the_agent_gave_can_be_late(site: Site, hipchat_room: HipChatRoom) -> None:
     site.environ["FLIPBELL_COURIER"] = "off"
     site.channel(hipchat_room.url)

@@ -149,6 +149,26 @@ def test_a_courier_killed_while_sending_repeats_and_says_so(
     assert [heard.is_repeat for heard in hipchat_room.heard] == [False, True]
 
 
+def test_a_flush_waits_for_the_courier_that_goes_on_after_a_killed_one(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.channel(hipchat_room.url)
+    gate = threading.Event()
+    hipchat_room.answers = [Answer(gate=gate)]
+    site.run("disk", 2)
+    hipchat_room.wait_for_requests(1)
+    (courier,) = site.couriers()
+    os.kill(courier, signal.SIGKILL)
+    gate.set()
+    until(lambda: not site.couriers())
+
+    site.run("load", 2)  # starts the next courier, which finds the request of the first
+    site.deliver()
+
+    assert hipchat_room.statuses == ["CRITICAL", "CRITICAL", "CRITICAL"]
+    assert [heard.is_repeat for heard in hipchat_room.heard] == [False, True, False]
+
+
 def test_what_a_killed_courier_left_is_delivered_by_the_next_front(
     site: Site, hipchat_room: HipChatRoom
 ) -> None:

@@ -310,7 +310,7 @@ def test_netrc_is_not_read(
     [
         ({}, 0),
         ({"Retry-After": "17"}, 17),
-        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 0),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 1_445_412_480 - 1000),
         ({"Retry-After": "-5"}, 0),
         ({"X-FloodControl-Remaining": "0", "X-FloodControl-Reset": "1030"}, 30),
         ({"X-FloodControl-Remaining": "1", "X-FloodControl-Reset": "1030"}, 0),
@@ -324,6 +324,9 @@ def test_netrc_is_not_read(
             100,
         ),
         ({"X-Ratelimit-Remaining": "0", "X-Ratelimit-Reset": "900"}, 0),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:17:10 GMT"}, 30),
+        ({"Retry-After": "Thu, 01 Jan 1970 00:00:10 GMT"}, 0),
+        ({"Retry-After": "soon"}, 0),
     ],
 )
 def test_how_long_the_server_wants_to_be_left_alone(

@@ -45,6 +45,13 @@ def test_an_unknown_outcome_alone_gives_nothing_up() -> None:
     assert {(step.stage.value, step.doubtful) for step in steps} == {("waiting", True)}
 
 
+def test_repeats_are_apart_as_a_room_may_answer_probes_and_take_no_message() -> None:
+    steps = [_follow(Verdict.UNKNOWN, unknown=unknown) for unknown in range(4)]
+
+    assert [step.delay for step in steps] == [1, 20, 60, 60]
+    assert _follow(Verdict.UNKNOWN, failures=6).delay == 60
+
+
 def test_three_unknown_outcomes_count_as_perhaps_once_the_room_works() -> None:
     steps = [_probe(Verdict.DELIVERED, unknown=unknown) for unknown in (1, 2, 3)]
 

@@ -355,6 +355,8 @@ class Courier:
         if self._reader.missed:
             self._reader.missed = False
             log.error(f"state directory {self._directory}: the spool was replaced; lines are gone")
+            if spool.is_damaged(self._reader.position[0]):
+                ledger.expect_repeats(spool.end(self._directory))
         results = [spool.decode(line) for line in lines]
         whole = [result for result in results if result is not None]
         ordered = [order for order in map(orders.decode, lines) if order is not None]

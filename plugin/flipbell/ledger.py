@@ -33,6 +33,11 @@ _PRUNED_AT_ONCE = 1000
 _SHOWN_OUTPUT = 500  # characters
 
 
+def _is_before(occurred_at: float, since: float) -> bool:
+    """Return whether a time is before another; one of whole seconds is any moment of its second."""
+    return occurred_at < (since // 1 if occurred_at % 1 == 0 else since)
+
+
 class Ledger(Pages, Roster, Rates):
     """Everything that is known."""
 
@@ -71,7 +76,7 @@ class Ledger(Pages, Roster, Rates):
         if known is not None:
             # A stored time in the future was written by a wrong clock: it must not win for ever.
             # A time of the front's own clock orders nothing, for that clock may have been wrong.
-            if is_dated and occurred_at < stored.number(known[1]) <= now:
+            if is_dated and _is_before(occurred_at, stored.number(known[1])) and known[1] <= now:
                 self.set("late", stored.whole(self.setting("late")) + 1)
                 return
             if known[0] == status.value:
@@ -106,6 +111,12 @@ class Ledger(Pages, Roster, Rates):
             self.set(name, value)
         self.set("spool", begin[0])
         self.set("offset", begin[1])
+
+    def expect_repeats(self, end: Position) -> None:
+        """Mark what comes up to a position as repeats: a damaged spool is read from its begin."""
+        for name, value in (("spool", end[0]), ("offset", 0), ("replay", end[0])):
+            self.set(name, value)
+        self.set("replay_to", end[1])
 
     def prune(self, now: float, names: Iterable[str]) -> int:
         """Drop old history that nobody waits for; return how many transitions went.

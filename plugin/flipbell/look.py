@@ -39,6 +39,7 @@ class ChannelView:
     perhaps: int  # messages that were given up, though the room may have them
     is_configured: bool
     fault: str | None  # why nothing is delivered, if the configuration is the reason
+    last_try: float = 0.0  # when the oldest message that waits was last tried; 0: never
 
     @property
     def is_troubled(self) -> bool:
@@ -268,7 +269,10 @@ def _views(
         waiting = max(0, last - channel.cursor) if is_configured else 0
         since = oldest[channel.cursor] if waiting else None
         dead, perhaps = (given_up[stage].get(channel.name, 0) for stage in given_up)
-        views.append(ChannelView(channel, waiting, since, dead, perhaps, is_configured, fault))
+        last_try = ledger.last_try(channel) if waiting else 0.0
+        views.append(
+            ChannelView(channel, waiting, since, dead, perhaps, is_configured, fault, last_try)
+        )
     return tuple(views)
 
 

@@ -143,6 +143,10 @@ class Outbox(Database):
             (now + step.delay, step.paused, step.doubtful, _storable(error), now, channel),
         )
 
+    def doubt(self, channel: str) -> None:
+        """Write down that a channel's room may have got a message, or not."""
+        self._db.execute("UPDATE channels SET doubtful = 1 WHERE name = ?", (channel,))
+
     def end_doubt(self, channel: str) -> None:
         """Write down that a channel's room works, so that what it may have got is repeated now."""
         self._db.execute(
@@ -220,6 +224,15 @@ class Outbox(Database):
             (channel, digest),
         )
         return [_delivery(row) for row in rows]
+
+    def last_try(self, channel: ChannelState) -> float:
+        """Return when the oldest message that a channel has yet to send was tried; 0: never."""
+        row = self._one(
+            "SELECT last_try FROM deliveries WHERE channel = ? AND transition > ?"
+            " ORDER BY transition LIMIT 1",
+            (channel.name, channel.cursor),
+        )
+        return 0.0 if row is None else stored.moment(row[0])
 
     def begin_try(
         self,

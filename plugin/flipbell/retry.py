@@ -17,6 +17,9 @@ UNKNOWN_LIMIT = 3
 MAX_CLOSED = 3600.0  # seconds that a server may ask to be left alone
 # Seconds until a repeat to a room that cannot be probed, by the number of unknown outcomes.
 _UNPROBED = (1.0, 60.0, 600.0, 3600.0)
+# Seconds at least until a room that can be probed is, by the number of unknown outcomes: it may
+# answer probes while it takes no messages.
+_PROBED = (1.0, 20.0, 60.0)
 _FIRST_DELAY = 1.0
 _RETRY_CAP = 60.0
 _FIRST_PAUSE = 30.0
@@ -103,10 +106,17 @@ def _wait(verdict: Verdict, trial: Trial, closed_for: float) -> Step:
         delay = _back_off(_FIRST_PAUSE, _PAUSE_CAP, trial)
         return Step(Stage.WAITING, delay, closed_for, paused=True)
     delay = _back_off(_FIRST_DELAY, _RETRY_CAP, trial)
-    is_doubtful = verdict is Verdict.UNKNOWN and trial.can_probe
-    if verdict is Verdict.UNKNOWN and not trial.can_probe:
-        delay = _UNPROBED[min(trial.unknown, len(_UNPROBED)) - 1]
-    return Step(Stage.WAITING, delay, closed_for, doubtful=is_doubtful)
+    if verdict is not Verdict.UNKNOWN:
+        return Step(Stage.WAITING, delay, closed_for)
+    if trial.can_probe:
+        least = _at(_PROBED, trial.unknown) * (0.5 + 0.5 * trial.chance)
+        return Step(Stage.WAITING, max(delay, least), closed_for, doubtful=True)
+    return Step(Stage.WAITING, _at(_UNPROBED, trial.unknown), closed_for)
+
+
+def _at(delays: tuple[float, ...], unknown: int) -> float:
+    """Return the delay after so many unknown outcomes; the last one for any more."""
+    return delays[min(unknown, len(delays)) - 1]
 
 
 def _back_off(first: float, most: float, trial: Trial) -> float:

@@ -126,6 +126,9 @@ class Settling:
         self._ledger.count(channel, "requests")
         if step.stage is Stage.DELIVERED:
             self._ledger.succeed(channel, now)
+        elif outcome is INTERRUPTED:
+            # Not the room's failure, so no reason to wait.
+            self._ledger.doubt(channel)
         else:
             self._ledger.fail(channel, outcome.reason, step, now)
             self._ledger.count(channel, f"failed {outcome.verdict.name.lower()}")

@@ -37,6 +37,7 @@ _BLOCK = 512  # bytes in which st_blocks counts
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
 _MAGIC = b"flipbell-spool 1 "
 _FIELDS = 5
+_DAMAGED = "damaged-"
 _LATEST = 253_402_300_800.0  # the year 10000
 _DIGITS = 20
 _ESCAPES = {b"\\": b"\\\\", b"\t": b"\\t", b"\n": b"\\n", b"\0": b"\\0"}
@@ -66,9 +67,13 @@ def encode(
 
 
 def _microseconds(occurred_at: float) -> int:
-    """Return a time in microseconds; what cannot be a time is taken for now."""
-    if not 0 <= occurred_at < _LATEST:  # not a number among them
-        occurred_at = time.time()
+    """Return a time in microseconds; what cannot be one, or is in the future, is taken for now.
+
+    Taken for now when it is recorded: what is recorded after it must not seem to be older.
+    """
+    now = time.time()
+    if not 0 <= occurred_at <= now:  # not a number among them
+        occurred_at = now
     return int(occurred_at * 1e6)
 
 
@@ -196,7 +201,12 @@ def _read_header(spool: int) -> "tuple[str, Position, int]":
     words = first.decode("ascii", "replace").split(" ")
     if newline and first.startswith(_MAGIC) and len(words) == _FIELDS and words[4].isdecimal():
         return words[2], (words[3], int(words[4])), len(first) + 1
-    return f"damaged-{posix.fstat(spool).st_ino}", START, 0
+    return f"{_DAMAGED}{posix.fstat(spool).st_ino}", START, 0
+
+
+def is_damaged(name: str) -> bool:
+    """Return whether a spool has lost its own name, so that it is read once more from its begin."""
+    return name.startswith(_DAMAGED)
 
 
 def begin(directory: str) -> "Position":

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     """A channel's type, and its room's public name."""
 
 
+# Seconds in which a channel may be away while it is renamed.
+_SHORT_WHILE = 3600.0
+
+
 @dataclass(frozen=True, slots=True)
 class Names:
     """The channels that the configuration names.
@@ -53,14 +57,21 @@ class Plan:
     is_final: bool = True
 
 
-def plan(entries: Iterable[Entry], names: Names, busy: Collection[str] = ()) -> Plan:
+def plan(
+    entries: Iterable[Entry], names: Names, busy: Collection[str] = (), *, now: float = 0.0
+) -> Plan:
     """Return what becomes of each channel; *busy* ones have a request under way.
 
-    Every name of the configuration has its entry.
+    Every name of the configuration has its entry. One that left a short while ago, by *now* in
+    epoch seconds, counts as just vanished: people rename in two steps.
     """
     entries = list(entries)
     new = [each for each in entries if each.is_new and each.name in names.identities]
-    known = [each for each in entries if not each.is_new and each.gone_at is None]
+    known = [
+        each
+        for each in entries
+        if not each.is_new and (each.gone_at is None or now - each.gone_at < _SHORT_WHILE)
+    ]
     missing = [each for each in known if each.name not in names.identities]
     result = Plan()
     kept: set[str] = set()
@@ -85,7 +96,9 @@ def plan(entries: Iterable[Entry], names: Names, busy: Collection[str] = ()) -> 
     if names.is_settled and names.is_complete:
         # One that does not work yet may turn out to be the one that was renamed.
         if all(names.identities[each.name] is not None for each in new):
-            result.leaves = [each.name for each in missing if each.name not in kept]
+            result.leaves = [
+                each.name for each in missing if each.gone_at is None and each.name not in kept
+            ]
         result.removed = [e.name for e in entries if e.is_new and e.name not in names.identities]
     result.returns = [
         each.name for each in entries if each.gone_at is not None and each.name in names.identities
@@ -118,7 +131,7 @@ class Succession:
             if identity is not None:
                 self._roster.identify(name, identity)
         is_waiting = self._carry_out_orders(names, busy)
-        decided = plan(self._roster.roster(), names, busy)
+        decided = plan(self._roster.roster(), names, busy, now=self._now)
         for old, new in decided.renames:
             self._roster.rename(old, new, self._now, by_hand=False)
             self._log(f"channel {new} takes over from {old}: it was renamed")

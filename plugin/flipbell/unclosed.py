@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def outlook(ledger: Ledger, names: Names) -> Plan:
         Entry(name, None, None, is_new=True) for name in sorted(names.identities.keys() - known)
     ]
     settled = Names(names.identities, is_settled=True, is_complete=names.is_complete)
-    return plan(entries, settled)
+    return plan(entries, settled, now=time.time())
 
 
 def warnings(ledger: Ledger, names: Names, channels: Mapping[str, Channel]) -> list[str]:

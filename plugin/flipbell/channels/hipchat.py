@@ -320,8 +320,23 @@ def retry_after(headers: Mapping[str, str], now: float, *, is_refused: bool = Fa
     used_up = [reset for remaining, reset in resets if remaining == "0"]
     if is_refused and not used_up:
         used_up = [reset for _, reset in resets]
-    waits = [_number(headers.get("Retry-After", "")), *(_number(reset) - now for reset in used_up)]
+    waits = [
+        _delay(headers.get("Retry-After", ""), now),
+        *(_number(reset) - now for reset in used_up),
+    ]
     return max(0.0, *waits)
+
+
+def _delay(text: str, now: float) -> float:
+    """Read Retry-After: seconds, or the date until which to wait (RFC 9110, 10.2.3)."""
+    if _number(text):
+        return _number(text)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, TypeError, OverflowError):  # neither
+        return 0.0
 
 
 def _number(text: str) -> float:

@@ -232,7 +232,7 @@ def _refuse_mismatch(directory: str, config: str | None) -> None:
 
 
 def _failed_since(channel: look.ChannelView, begun: float) -> bool:
-    state = channel.state
-    return channel.fault is not None or (
-        state.last_error_at is not None and state.last_error_at >= begun
-    )
+    """Return whether a channel has failed in a try that was made since, not one under way then."""
+    failed_at = channel.state.last_error_at
+    has_failed = failed_at is not None and failed_at >= begun <= channel.last_try
+    return channel.fault is not None or has_failed
