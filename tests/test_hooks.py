@@ -164,6 +164,12 @@ def test_a_drop_in_is_written_in_its_language(site: Site, file: Path) -> None:
         assert text.isprintable() or "\n" in text
 
 
+def test_no_two_agents_install_the_same_web_script() -> None:
+    names = [file.name for file in DROP_INS if file.suffix == ".cgi"]
+
+    assert len(names) == len(set(names)) == 2
+
+
 _RUN = ("The tests run ", "with calls that ", "recorded", "with a stub", "without", "not tried")
 
 
@@ -192,24 +198,26 @@ def _call(site: Site, script: Path, *arguments: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("agent", "body", "expected"),
+    ("agent", "file", "body", "expected"),
     [
         (
             "alertmanager",
+            "flipbell-alertmanager.cgi",
             {"alerts": [{"status": "firing", "labels": {"alertname": "A", "instance": "h"}}]},
             "2\th\tA\t",
         ),
         (
             "mackerel-webhook",
+            "flipbell-mackerel.cgi",
             {"event": "alert", "orgName": "o", "alert": {"monitorName": "m", "status": "warning"}},
             "1\to\tm\t",
         ),
     ],
 )
 def test_a_webhooks_body_is_recorded_before_it_is_answered(
-    site: Site, agent: str, body: object, expected: str
+    site: Site, agent: str, file: str, body: object, expected: str
 ) -> None:
-    script = _script(site, agent, "flipbell.cgi")
+    script = _script(site, agent, file)
     content = json.dumps(body).encode()
     environ = {"CONTENT_LENGTH": str(len(content))}
 
@@ -222,7 +230,7 @@ def test_a_webhooks_body_is_recorded_before_it_is_answered(
 
 
 def test_a_webhook_that_cannot_be_recorded_is_to_be_sent_again(site: Site) -> None:
-    script = _script(site, "alertmanager", "flipbell.cgi")
+    script = _script(site, "alertmanager", "flipbell-alertmanager.cgi")
     site.state.write_text("in the way")
     content = b'{"alerts": []}'
     labels = b'{"alerts": [{"status": "firing", "labels": {"alertname": "A"}}]}'
