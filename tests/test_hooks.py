@@ -6,6 +6,7 @@ import ast
 import configparser
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -170,15 +171,27 @@ def test_no_two_agents_install_the_same_web_script() -> None:
     assert len(names) == len(set(names)) == 2
 
 
+def _page(agent: str) -> str:
+    return (shipped("hooks") / agent / "README.md").read_text()
+
+
+AGENTS = [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_page_shows_init_with_all_that_it_requires(agent: str) -> None:
+    shown = re.findall(r"`flipbell init([^`…]*)`", _page(agent))
+
+    assert shown
+    assert all("--url https://hipchat.example.com --room 4242" in options for options in shown)
+
+
 _RUN = ("The tests run ", "with calls that ", "recorded", "with a stub", "without", "not tried")
 
 
-@pytest.mark.parametrize(
-    "agent", [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
-)
+@pytest.mark.parametrize("agent", AGENTS)
 def test_a_page_tells_what_was_run_on_the_real_program(agent: str) -> None:
-    page = (shipped("hooks") / agent / "README.md").read_text()
-    last = page.partition("```")[0].rpartition("\n- ")[2]
+    last = _page(agent).partition("```")[0].rpartition("\n- ")[2]
 
     assert any(words in last for words in _RUN), last
 

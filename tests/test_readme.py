@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -130,6 +131,14 @@ def test_the_story_of_the_readme(user: Shell) -> None:
             user.take(language, content)
 
 
+def _open_problems(shell: Shell, directory: str = '"$FLIPBELL_STATE"') -> list[object]:
+    """Return the checks that are not OK, after what was recorded is taken."""
+    shell.run(f"flipbell flush --state {directory}")
+    failing = json.loads(shell.run(f"flipbell status --json --state {directory}"))["failing"]
+    assert isinstance(failing, list)
+    return failing
+
+
 @pytest.mark.parametrize("chapter", AGENT_CHAPTERS)
 def test_the_chapters_for_agents_on_a_clean_machine(
     root: Shell, hipchat_room: HipChatRoom, chapter: str
@@ -212,19 +221,25 @@ def _plain_python() -> str:
     return str(Path(sys.base_prefix) / "bin")
 
 
+CONSULS_STATE = "/var/lib/flipbell-consul"  # which only root can make
 HOOKS = sorted(file.parent.name for file in ROOT.glob("hooks/*/README.md"))
 
 
 @pytest.mark.parametrize("agent", HOOKS)
 def test_the_blocks_of_the_hooks(user: Shell, agent: str) -> None:
     user.run("export FLIPBELL_STATE=$PWD/state FLIPBELL_CONFIG=$PWD/conf.d")
+    own = '"$PWD/own"'
     for language, content in blocks(ROOT / "hooks" / agent / "README.md"):
         if language == "console":
-            user.take(language, content)
+            if agent == "consul":
+                assert content.count(f" --state {CONSULS_STATE}\n") == len(commands(content))
+            user.take(language, content.replace(CONSULS_STATE, own))
         else:
             assert language == "python"
             (user.directory / "block.py").write_text(content)
             assert user.run("python block.py") == ""
+    if agent not in ("pluggy", "systemd"):  # which try nothing
+        assert _open_problems(user, own if agent == "consul" else '"$FLIPBELL_STATE"') == []
 
 
 def test_the_example_configuration_is_without_problem() -> None:
