@@ -6,6 +6,7 @@ import ast
 import configparser
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -164,15 +165,33 @@ def test_a_drop_in_is_written_in_its_language(site: Site, file: Path) -> None:
         assert text.isprintable() or "\n" in text
 
 
+def test_no_two_agents_install_the_same_web_script() -> None:
+    names = [file.name for file in DROP_INS if file.suffix == ".cgi"]
+
+    assert len(names) == len(set(names)) == 2
+
+
+def _page(agent: str) -> str:
+    return (shipped("hooks") / agent / "README.md").read_text()
+
+
+AGENTS = [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_a_page_shows_init_with_all_that_it_requires(agent: str) -> None:
+    shown = re.findall(r"`flipbell init([^`…]*)`", _page(agent))
+
+    assert shown
+    assert all("--url https://hipchat.example.com --room 4242" in options for options in shown)
+
+
 _RUN = ("The tests run ", "with calls that ", "recorded", "with a stub", "without", "not tried")
 
 
-@pytest.mark.parametrize(
-    "agent", [folder.name for folder in FOLDERS if folder.name not in ("pluggy", "systemd")]
-)
+@pytest.mark.parametrize("agent", AGENTS)
 def test_a_page_tells_what_was_run_on_the_real_program(agent: str) -> None:
-    page = (shipped("hooks") / agent / "README.md").read_text()
-    last = page.partition("```")[0].rpartition("\n- ")[2]
+    last = _page(agent).partition("```")[0].rpartition("\n- ")[2]
 
     assert any(words in last for words in _RUN), last
 
@@ -192,24 +211,26 @@ def _call(site: Site, script: Path, *arguments: str, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("agent", "body", "expected"),
+    ("agent", "file", "body", "expected"),
     [
         (
             "alertmanager",
+            "flipbell-alertmanager.cgi",
             {"alerts": [{"status": "firing", "labels": {"alertname": "A", "instance": "h"}}]},
             "2\th\tA\t",
         ),
         (
             "mackerel-webhook",
+            "flipbell-mackerel.cgi",
             {"event": "alert", "orgName": "o", "alert": {"monitorName": "m", "status": "warning"}},
             "1\to\tm\t",
         ),
     ],
 )
 def test_a_webhooks_body_is_recorded_before_it_is_answered(
-    site: Site, agent: str, body: object, expected: str
+    site: Site, agent: str, file: str, body: object, expected: str
 ) -> None:
-    script = _script(site, agent, "flipbell.cgi")
+    script = _script(site, agent, file)
     content = json.dumps(body).encode()
     environ = {"CONTENT_LENGTH": str(len(content))}
 
@@ -222,7 +243,7 @@ def test_a_webhooks_body_is_recorded_before_it_is_answered(
 
 
 def test_a_webhook_that_cannot_be_recorded_is_to_be_sent_again(site: Site) -> None:
-    script = _script(site, "alertmanager", "flipbell.cgi")
+    script = _script(site, "alertmanager", "flipbell-alertmanager.cgi")
     site.state.write_text("in the way")
     content = b'{"alerts": []}'
     labels = b'{"alerts": [{"status": "firing", "labels": {"alertname": "A"}}]}'

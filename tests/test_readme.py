@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -128,6 +129,15 @@ def test_the_story_of_the_readme(user: Shell) -> None:
         is_elsewhere = is_for_root(content) or _is_install(content) or _is_room(content)
         if language in ("yaml", "python") or (language == "console" and not is_elsewhere):
             user.take(language, content)
+    assert _open_problems(user) == []  # no trial stays open in the operator's room
+
+
+def _open_problems(shell: Shell, directory: str = '"$FLIPBELL_STATE"') -> list[object]:
+    """Return the checks that are not OK, after what was recorded is taken."""
+    shell.run(f"flipbell flush --state {directory}")
+    failing = json.loads(shell.run(f"flipbell status --json --state {directory}"))["failing"]
+    assert isinstance(failing, list)
+    return failing
 
 
 @pytest.mark.parametrize("chapter", AGENT_CHAPTERS)
@@ -147,6 +157,19 @@ def test_the_chapters_for_agents_on_a_clean_machine(
         for language, content in definitions:
             _try_definition(root, language, content)
     assert hipchat_room.statuses == ["CRITICAL", "OK"]  # what the chapter tries, once
+    if upgrade:
+        _try_upgrades_that_fail(root)
+
+
+def _try_upgrades_that_fail(root: Shell) -> None:
+    """See that neither a failed install nor a wrong configuration switches the link."""
+    before = root.run("readlink /opt/flipbell")
+    ((_, upgrade),) = blocks(README, "Upgrade, uninstall, backup")
+    for fault in ("cd /", 'cd "$OLDPWD"; echo nonsense > /etc/flipbell/conf.d/ops.yaml'):
+        root.run(fault)
+        for command, _ in commands(upgrade):
+            root.run(command)
+        assert root.run("readlink /opt/flipbell") == before
 
 
 def _try_definition(root: Shell, language: str, content: str) -> None:
@@ -212,19 +235,25 @@ def _plain_python() -> str:
     return str(Path(sys.base_prefix) / "bin")
 
 
+CONSULS_STATE = "/var/lib/flipbell-consul"  # which only root can make
 HOOKS = sorted(file.parent.name for file in ROOT.glob("hooks/*/README.md"))
 
 
 @pytest.mark.parametrize("agent", HOOKS)
 def test_the_blocks_of_the_hooks(user: Shell, agent: str) -> None:
     user.run("export FLIPBELL_STATE=$PWD/state FLIPBELL_CONFIG=$PWD/conf.d")
+    own = '"$PWD/own"'
     for language, content in blocks(ROOT / "hooks" / agent / "README.md"):
         if language == "console":
-            user.take(language, content)
+            if agent == "consul":
+                assert content.count(f" --state {CONSULS_STATE}\n") == len(commands(content))
+            user.take(language, content.replace(CONSULS_STATE, own))
         else:
             assert language == "python"
             (user.directory / "block.py").write_text(content)
             assert user.run("python block.py") == ""
+    if agent not in ("pluggy", "systemd"):  # which try nothing
+        assert _open_problems(user, own if agent == "consul" else '"$FLIPBELL_STATE"') == []
 
 
 def test_the_example_configuration_is_without_problem() -> None:
@@ -250,6 +279,16 @@ def test_every_key_is_in_the_reference_and_in_the_example() -> None:
 
     assert {"url", "room", "send", "notify", "mention", "proxy"} <= keys
     assert [key for key in sorted(keys) if f"`{key}`" not in reference] == []
+
+
+def test_every_variable_is_in_the_table() -> None:
+    sources = [*(ROOT / "plugin").rglob("*.py"), ROOT / "plugin" / "bin" / "flipbell"]
+    text = "".join(source.read_text(encoding="utf-8") for source in sources)
+    names = set(re.findall(r"(?:FLIPBELL|XDG)_[A-Z_]*[A-Z]|NO_COLOR", text))
+    table = README.read_text(encoding="utf-8").split("| variable | meaning |")[1].split("\n\n")[0]
+
+    assert {"FLIPBELL_STATE", "FLIPBELL_LOG", "NO_COLOR"} <= names
+    assert [name for name in sorted(names) if f"`{name}" not in table] == []
 
 
 def test_nothing_in_the_project_names_the_machine_it_was_made_on() -> None:

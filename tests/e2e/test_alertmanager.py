@@ -77,10 +77,14 @@ class Alertmanager:
         """Install the script; CGI has an environment of its own."""
         (self._base / "cgi-bin").mkdir()
         installed = self._site.flipbell(
-            "hooks", "alertmanager", "flipbell.cgi", "--install", str(self._base / "cgi-bin")
+            "hooks",
+            "alertmanager",
+            "flipbell-alertmanager.cgi",
+            "--install",
+            str(self._base / "cgi-bin"),
         )
         assert installed.returncode == 0
-        script = self._base / "cgi-bin" / "flipbell.cgi"
+        script = self._base / "cgi-bin" / "flipbell-alertmanager.cgi"
         places = f"--state '{self._site.state}' --config '{self._site.config}'"
         script.write_text(script.read_text().replace(" report ", f" report {places} "))
 
@@ -95,7 +99,10 @@ class Alertmanager:
         location = self._printed("nginx.conf")
         for there, here in (
             ("fastcgi_params", "/etc/nginx/fastcgi_params"),
-            ("/usr/lib/cgi-bin/flipbell.cgi", f'"{self._base}/cgi-bin/flipbell.cgi"'),
+            (
+                "/usr/lib/cgi-bin/flipbell-alertmanager.cgi",
+                f'"{self._base}/cgi-bin/flipbell-alertmanager.cgi"',
+            ),
             ("unix:/run/fcgiwrap.socket", f'"unix:{self._base}/fcgi"'),
         ):
             assert there in location
