@@ -216,6 +216,26 @@ def test_a_dead_letter_and_the_counters_go_with_the_name(
     assert 'channel="ops"' not in metrics
 
 
+def test_a_channel_that_got_another_room_sends_it_no_recovery_of_the_old_one(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    quiet.channel(hipchat_room.url)
+    for check in ("disk", "load"):
+        quiet.run(check, 2)
+    quiet.deliver()
+    # The same room by another address of its server, and then another room.
+    quiet.channel(hipchat_room.url.replace("127.0.0.1", "localhost"))
+    quiet.run("disk", 0)
+    quiet.deliver()
+    quiet.channel(hipchat_room.url, room="7")
+    quiet.run("load", 0)
+    quiet.run("load", 1)
+    quiet.deliver()
+
+    heard = [(each.room, each.status) for each in hipchat_room.heard]
+    assert heard == [("4242", "CRITICAL"), ("4242", "CRITICAL"), ("4242", "OK"), ("7", "WARNING")]
+
+
 def test_a_channel_that_is_renamed_in_two_steps_loses_nothing(
     quiet: Site, hipchat_room: HipChatRoom
 ) -> None:

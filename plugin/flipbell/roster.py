@@ -77,6 +77,10 @@ class Roster(Database):
             (*identity, name, *identity),
         )
 
+    def leave_room(self, name: str) -> None:
+        """Forget what a channel's room was told, as the channel has another one now."""
+        self._db.execute("DELETE FROM told WHERE channel = ?", (name,))
+
     def start(self, name: str) -> None:
         """Let a new channel begin, as it is no other one under a new name."""
         self._db.execute("UPDATE channels SET is_new = 0 WHERE name = ?", (name,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from flipbell.roster import DROPPED
 
@@ -127,9 +128,7 @@ class Succession:
 
     def settle(self, names: Names, busy: Collection[str]) -> Plan:
         """Bring the ledger's channels in line with the configuration; return what was decided."""
-        for name, identity in names.identities.items():
-            if identity is not None:
-                self._roster.identify(name, identity)
+        self._identify(names)
         is_waiting = self._carry_out_orders(names, busy)
         decided = plan(self._roster.roster(), names, busy, now=self._now)
         for old, new in decided.renames:
@@ -147,6 +146,20 @@ class Succession:
             self._log(unclear(vanished, appeared))
         decided.is_final = decided.is_final and not is_waiting
         return decided
+
+    def _identify(self, names: Names) -> None:
+        """Remember the type and room of each channel; another room was told of nothing yet."""
+        known = {each.name: each.room for each in self._roster.roster()}
+        for name, identity in names.identities.items():
+            if identity is None:
+                continue
+            before = known.get(name)
+            if before is not None and _place(before) != _place(identity[1]):
+                self._roster.leave_room(name)
+                self._log(
+                    f"channel {name} has another room now; incidents stay open in the old one"
+                )
+            self._roster.identify(name, identity)
 
     def _carry_out_orders(self, names: Names, busy: Collection[str]) -> bool:
         """Do what the operator asked for; return whether something of it has to wait."""
@@ -170,6 +183,11 @@ class Succession:
             self._roster.drop_channel(order.name, self._now)
         else:
             self._roster.rename(order.name, str(order.successor), self._now, by_hand=True)
+
+
+def _place(room: str) -> str:
+    """Return what tells a room from others, though its server may move to another address."""
+    return urlsplit(room).path if "://" in room else room
 
 
 def _refusal(order: Entry, names: Names) -> str | None:
