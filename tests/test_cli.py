@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -341,7 +342,48 @@ def test_another_user_is_refused_instead_of_told_that_there_is_nothing(site: Sit
     for command in (["history"], ["explain", "web-01", "disk", "OK"], ["dead", "list"]):
         done = as_nobody(site, *command)
         assert (done.returncode, done.stdout) == (2, b"")
-        assert b"belongs to user 0, and this is user 65534" in done.stderr
+        assert b"belongs to user root, and this is user nobody" in done.stderr
+
+
+AS_IF_THE_SYSTEMS_STATE_WERE = """
+import sys
+from flipbell import places
+places.SYSTEM_STATE = sys.argv.pop(1)
+from flipbell.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "history",
+        "dead list",
+        "dead retry --all",
+        "flush",
+        "channels",
+        "channels drop ops",
+        "explain web-01 disk OK",
+        "forget web-01 disk",
+    ],
+)
+def test_a_user_without_a_state_is_told_that_it_cannot_know(site: Site, command: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    system, home = site.base / "system", site.base / "home"
+    system.mkdir(mode=0o700)
+    home.mkdir(mode=0o777)
+    del site.environ["FLIPBELL_STATE"]
+    site.environ["HOME"] = str(home)
+    site.command = [sys.executable, "-c", AS_IF_THE_SYSTEMS_STATE_WERE, str(system)]
+
+    done = as_nobody(site, *command.split())
+    named = as_nobody(site, *command.split(), "--state", str(home / "own"))
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"{system}: belongs to user root, and this is user nobody, who" in done.stderr.decode()
+    assert b"run this as root to see it" in done.stderr
+    assert b"belongs to" not in named.stderr
 
 
 def test_flush_says_at_once_that_it_cannot_use_the_state(site: Site) -> None:

@@ -67,7 +67,7 @@ def test_init_never_overwrites(site: Site) -> None:
     done = _init(site, "http://127.0.0.1:1")
 
     assert done.returncode == 2
-    assert b"ops.yaml exists; nothing was written" in done.stderr
+    assert b"ops.yaml exists; nothing was written; for a further channel, give --channel NAME" in done.stderr
     assert (site.config / "ops.yaml").read_text() == "# mine\n"
     assert not (site.base / "ops.token").exists()
 
@@ -160,6 +160,22 @@ def test_init_refuses_before_it_writes(site: Site, place: str, said: str) -> Non
 
     assert done.returncode == 2
     assert said in done.stderr.decode()
+    assert [*site.config.iterdir()] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
+def test_init_for_a_second_user_leaves_the_first_ones_state_alone(site: Site) -> None:
+    open_to_all(site)
+    site.state.mkdir(mode=0o700)
+    os.chown(site.state, pwd.getpwnam("nobody").pw_uid, -1)
+
+    done = _init(site, "http://127.0.0.1:1", "--user", "daemon")
+
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert f"state directory {site.state}: belongs to user nobody; for a second user" in said
+    assert "give --state DIR and --config DIR" in said
+    assert "chown" not in said
     assert [*site.config.iterdir()] == []
 
 

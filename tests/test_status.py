@@ -302,7 +302,7 @@ def test_a_foreign_user_is_told_that_it_cannot_know(quiet: Site) -> None:
     assert done.returncode == 1
     assert "checks   not known\n" in printed
     assert "courier  not known\n" in printed
-    assert f"broken: state directory {quiet.state}: belongs to user 0" in printed
+    assert f"broken: state directory {quiet.state}: belongs to user root" in printed
     assert plugin.returncode == 3
     assert plugin.stdout.startswith(b"FLIPBELL UNKNOWN - state directory")
     assert b"waiting=" not in plugin.stdout

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sqlite3
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from flipbell.binding import config_for, mismatch, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.model import WORST_FIRST, Stage
+from flipbell.ownership import hidden_state
 from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
@@ -130,7 +130,7 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         config_reason=reason_for(config, config_said),
         notes=surroundings.notes(directory),
     )
-    hidden = None if _is_named(state_said) else _anothers_state(directory)
+    hidden = hidden_state(state_said, directory)
     try:
         state.check_private(directory, os.stat(directory))
     except FileNotFoundError:
@@ -150,33 +150,6 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         return _survey_ledger(seen, rooms)
     except (sqlite3.Error, OSError) as error:
         return replace(seen, is_known=False, faults=(f"{directory}/{state.LEDGER}: {error}",))
-
-
-def _is_named(state_said: str | None) -> bool:
-    """Return whether the operator named a state directory."""
-    return bool(state_said or os.environ.get("FLIPBELL_STATE"))
-
-
-def _anothers_state(directory: str) -> str | None:
-    """Return whose the system's state directory is, if this user was given a place of its own."""
-    system = places.SYSTEM_STATE
-    try:
-        owner = os.stat(system).st_uid
-    except OSError:
-        return None
-    if directory == system or owner == os.geteuid():
-        return None
-    return (
-        f"state directory {system}: belongs to {_user(owner)}, and this is {_user(os.geteuid())}, "
-        f"who cannot know what is in it; run this as {_user(owner)} or as root to see it"
-    )
-
-
-def _user(number: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(number).pw_name}"
-    except KeyError:
-        return f"user {number}"
 
 
 def _faults(directory: str) -> tuple[str, ...]:

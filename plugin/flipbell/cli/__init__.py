@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from flipbell import __version__
-from flipbell.wording import listed, suggestion
+from flipbell.wording import listed, suggestion, user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,9 +203,24 @@ def act_as_owner(options: argparse.Namespace) -> None:
     for needed in (sys.executable, os.__file__, __file__):
         if not os.access(needed, os.R_OK):
             raise CommandError(
-                f"{state} belongs to user {os.geteuid()}, who cannot read {needed}; "
+                f"{state} belongs to {user_name()}, who cannot read {needed}; "
                 "install flipbell where that user can use it"
             )
+
+
+def known_state(option: str | None) -> str:
+    """Return the state directory of a command whose answer depends on what is in it.
+
+    Raises CommandError if that of this host's checks is another user's and this user has none:
+    an answer from an empty state would be wrong.
+    """
+    from flipbell import ownership, places
+
+    directory = places.find_state(option, os.environ)
+    reason = ownership.hidden_state(option, directory)
+    if reason is not None and not os.path.lexists(directory):
+        raise CommandError(reason)
+    return directory
 
 
 def _flush() -> None:

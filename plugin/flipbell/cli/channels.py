@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flipbell import orders, places, recorder
+from flipbell import orders, recorder
 from flipbell.binding import config_for
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.cli.tables import table
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -77,7 +76,7 @@ def command(options: argparse.Namespace) -> int:
     if len(options.name) != _ARGUMENTS[options.action]:
         expected = {"list": "no name", "rename": "OLD NEW", "drop": "NAME"}[options.action]
         raise CommandError(f"channels {options.action}: expected {expected}")
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     rooms = Rooms(config_for(directory, options.config), Extensions.load().channel_types())
     rooms.refresh()
     ledger = Ledger.view(directory)

@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, log, look, places, state, summon, unit
-from flipbell.cli import CommandError, add_command, seconds
+from flipbell.cli import CommandError, add_command, known_state, seconds
 from flipbell.ledger import Ledger, LedgerError
 from flipbell.log import escaped
 
@@ -134,7 +134,7 @@ def _on_end_signals(end: Callable[[], None]) -> None:
 
 def flush(options: argparse.Namespace) -> int:
     """Have everything tried; return 0 only when nothing is left."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     if not os.path.isdir(directory):
         return 0  # nothing was ever recorded
     state.prepare(directory)

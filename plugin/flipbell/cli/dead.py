@@ -8,8 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import places, recorder, spool
-from flipbell.cli import CommandError, add_command, whole_number
+from flipbell import recorder, spool
+from flipbell.cli import CommandError, add_command, known_state, whole_number
 from flipbell.cli.tables import clock, table
 from flipbell.ledger import Ledger
 
@@ -40,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def command(options: argparse.Namespace) -> int:
     """List or revive; return 1 where the list is not empty."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     letters = _letters(directory, options)
     if options.action == "list":
         _show(letters, as_json=options.json)

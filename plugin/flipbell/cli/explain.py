@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flipbell import places, spool
+from flipbell import spool
 from flipbell.binding import config_for
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.cli.tables import table
 from flipbell.config import load
 from flipbell.explain import explain
@@ -50,7 +49,7 @@ def command(options: argparse.Namespace) -> int:
         status = Status.parse(options.status)
     except ValueError as error:
         raise CommandError(str(error)) from None
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     extensions = Extensions.load()
     config = load(config_for(directory, options.config), extensions.channel_types())
     ledger = Ledger.view(directory)

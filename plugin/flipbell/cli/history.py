@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -12,8 +11,8 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from flipbell import perfdata, places
-from flipbell.cli import CommandError, add_command
+from flipbell import perfdata
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.cli.tables import clock, colored, columns, fitted, table, width
 from flipbell.ledger import Ledger
 
@@ -59,7 +58,7 @@ def _count(text: str) -> int:
 
 def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     since = _since(options.since, time.time())
     if not options.json:
         _show_renames(directory, options.channel, since)
