@@ -58,6 +58,7 @@ def test_status_before_anything_happened(site: Site, hipchat_room: HipChatRoom) 
     assert done.stdout.decode() == (
         f"state    {site.state}\nconfig   {site.config} (named by FLIPBELL_CONFIG)\n"
         "courier  not needed now\nchecks   0 seen, 0 not OK\n"
+        "channel  ops  nothing sent yet\n"
     )
     assert not site.state.exists()
 

@@ -385,7 +385,7 @@ print("the agent goes on")
     done = run_python(nobodys, code)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"the agent goes on\n", b"")
-    syslog.wait_for(f"belongs to user nobody, and this is user root")
+    syslog.wait_for("belongs to user nobody, and this is user root")
     assert sorted(nobodys.state.iterdir()) == before
 
 

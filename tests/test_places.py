@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import NOBODY, as_nobody
+from conftest import as_nobody
 from flipbell import child, places, state
 from flipbell.state import StateError
 

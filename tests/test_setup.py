@@ -67,7 +67,10 @@ def test_init_never_overwrites(site: Site) -> None:
     done = _init(site, "http://127.0.0.1:1")
 
     assert done.returncode == 2
-    assert b"ops.yaml exists; nothing was written; for a further channel, give --channel NAME" in done.stderr
+    assert (
+        b"ops.yaml exists; nothing was written; for a further channel, give --channel NAME"
+        in done.stderr
+    )
     assert (site.config / "ops.yaml").read_text() == "# mine\n"
     assert not (site.base / "ops.token").exists()
 

@@ -74,7 +74,11 @@ def _notes(state: str, config: str, types: Mapping[str, ChannelType]) -> list[st
             recent = ledger.renames(since=time.time() - _RECENT)
             return [
                 *(f"{clock(each.at)}: {each}" for each in recent),
-                *unclosed.warnings(ledger, rooms.names(), rooms.channels),
+                *unclosed.renamings(ledger, rooms.names()),
+                *(
+                    f"warning: {text}"
+                    for text in unclosed.warnings(ledger, rooms.names(), rooms.channels)
+                ),
             ]
         finally:
             ledger.close()

@@ -78,3 +78,8 @@ def clock(epoch: float) -> str:
     """Return a time in this host's time zone, with its offset from UTC."""
     moment = datetime.fromtimestamp(epoch, timezone.utc).astimezone()
     return moment.isoformat(" ", "seconds")
+
+
+def time_of_day(epoch: float) -> str:
+    """Return the hour, minute and second of a time that is near, in this host's time zone."""
+    return f"{datetime.fromtimestamp(epoch, timezone.utc).astimezone():%H:%M:%S}"
