@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from flipbell import perfdata
 from flipbell.cli import CommandError, add_command, known_state
-from flipbell.cli.tables import clock, colored, columns, fitted, table, width
+from flipbell.cli.tables import (
+    clock,
+    colored,
+    columns,
+    fitted,
+    name_columns,
+    table,
+    whole_line,
+    width,
+)
 from flipbell.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
 _LOOK = 0.5  # seconds between looks with --follow
 _LEAST_OUTPUT = 20  # columns for what the check reported, however narrow the terminal is
 _WITHOUT_TERMINAL = 1000  # columns of a line that no terminal shows
+_NARROW = 100  # columns; with fewer, a line is left without what matters least
+_WITHOUT_OFFSET = len("2026-11-23 02:00:00")
 _MOST = 1_000_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -60,8 +71,6 @@ def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
     directory = known_state(options.state)
     since = _since(options.since, time.time())
-    if not options.json:
-        _show_renames(directory, options.channel, since)
     seen = _show_newest(directory, options, since)
     while options.follow:
         time.sleep(_LOOK)
@@ -79,6 +88,9 @@ def _show_newest(directory: str, options: argparse.Namespace, since: float) -> i
         numbers = ledger.newest(
             _filter(options, since), limit=options.limit, since=since, channel=options.channel
         )
+        # What is older than the first change shown was left out by the limit.
+        first = ledger.occurred_after(numbers[0] - 1) if len(numbers) == options.limit else None
+        _show_renames(ledger, options, since if first is None else max(since, first))
         for page in ledger.entries(numbers):
             _show(page, options)
     finally:
@@ -132,17 +144,13 @@ def _since(text: str | None, now: float) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _show_renames(directory: str, channel: str | None, since: float) -> None:
-    """Print which channels took over from others, or were dropped."""
-    ledger = Ledger.view(directory)
-    if ledger is None:
+def _show_renames(ledger: Ledger, options: argparse.Namespace, since: float) -> None:
+    """Print which channels took over from others, or were dropped, unless checks were asked for."""
+    if options.json or (options.host, options.check) != ("*", "*"):
         return
-    try:
-        for each in ledger.renames(since):
-            if channel in (None, each.old, each.new):
-                print(f"{clock(each.at)}  {each}")
-    finally:
-        ledger.close()
+    for each in ledger.renames(since):
+        if options.channel in (None, each.old, each.new):
+            print(f"{clock(each.at)}  {each}")
 
 
 def _show(entries: list[Entry], options: argparse.Namespace) -> None:
@@ -152,7 +160,7 @@ def _show(entries: list[Entry], options: argparse.Namespace) -> None:
     elif entries:
         lines = table([_row(*entry) for entry in entries]).split("\n")
         for line, (transition, _) in zip(lines, entries, strict=True):
-            print(colored(_with_output(line, transition), transition.status))
+            print(colored(whole_line(_with_output(line, transition)), transition.status))
     sys.stdout.flush()
 
 
@@ -181,12 +189,11 @@ def _as_json(transition: Transition, deliveries: list[Sent]) -> dict[str, object
 
 
 def _row(transition: Transition, deliveries: list[Sent]) -> tuple[str, ...]:
-    before = f"was {transition.previous.name}" if transition.previous else "first seen"
+    room = name_columns(_WITHOUT_TERMINAL, 6)
+    name = f"{fitted(transition.check, room)} on {fitted(transition.host, room)}"
     sent = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
-    return (
-        clock(transition.occurred_at),
-        transition.word,
-        f"{transition.check} on {transition.host}",
-        before,
-        sent or "not told",
-    )
+    sent = sent or "not told"
+    if columns(_WITHOUT_TERMINAL) < _NARROW:
+        return (clock(transition.occurred_at)[:_WITHOUT_OFFSET], transition.word, name, sent)
+    before = f"was {transition.previous.name}" if transition.previous else "first seen"
+    return (clock(transition.occurred_at), transition.word, name, before, sent)

@@ -11,7 +11,18 @@ from fnmatch import fnmatchcase
 from flipbell import look
 from flipbell.cli import add_command, seconds
 from flipbell.cli.metrics import as_prometheus
-from flipbell.cli.tables import clock, colored, columns, fitted, padded, table, time_of_day, width
+from flipbell.cli.tables import (
+    clock,
+    colored,
+    columns,
+    fitted,
+    name_columns,
+    padded,
+    table,
+    time_of_day,
+    whole_line,
+    width,
+)
 from flipbell.log import escaped
 from flipbell.message import duration, first_lines
 from flipbell.model import Status
@@ -23,9 +34,9 @@ _STUCK = 60.0
 _FORSAKEN = 10.0
 _LONG_FORSAKEN = 300.0
 
-_NAME_COLUMNS = 40
 _LEAST_COLUMNS = 20
 _USUAL_COLUMNS = 160
+_NARROW = 140  # columns; with fewer, a line says for how long and not since when
 _UNKNOWN = "not known"
 _NO_CHANNEL = "no usable channel: no notification can be sent"
 
@@ -259,11 +270,12 @@ def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[loo
     """Return each check with its line so far, all of one width."""
     if not failing:
         return []
+    room = name_columns(_USUAL_COLUMNS, 4)
     rows = [
         (
             each.status.name,
-            f"{fitted(each.check, _NAME_COLUMNS)} on {fitted(each.host, _NAME_COLUMNS)}",
-            f"since {clock(each.since)}, for {duration(now - each.since)}",
+            f"{fitted(each.check, room)} on {fitted(each.host, room)}",
+            _lasting(each.since, now),
         )
         for each in failing
     ]
@@ -272,11 +284,16 @@ def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[loo
     return [(each, padded(line, widest)) for each, line in zip(failing, lines, strict=True)]
 
 
+def _lasting(since: float, now: float) -> str:
+    lasting = f"for {duration(now - since)}"
+    return lasting if columns(_USUAL_COLUMNS) < _NARROW else f"since {clock(since)}, {lasting}"
+
+
 def _failing_line(failing: look.Failing, begin: str) -> str:
     """Return a check's line with what the check reported, as far as the terminal has room."""
     room = max(_LEAST_COLUMNS, columns(_USUAL_COLUMNS) - width(begin) - 2)
     output = fitted(first_lines(failing.output).partition("\n")[0], room)
-    return colored(f"{begin}  {output}".rstrip(), failing.status)
+    return colored(whole_line(f"{begin}  {output}".rstrip()), failing.status)
 
 
 def _channel(view: look.ChannelView, now: float) -> tuple[str, ...]:
