@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -223,7 +224,7 @@ def test_demo(site: Site) -> None:
     said = done.stdout.decode()
     assert said.endswith("one for each change, none between.\n2 of them rang.\n")
     assert said.count("the room hears nothing") == 2
-    assert "why: the status is what it was: nothing has changed" in said
+    assert "why: status unchanged" in said
 
 
 @pytest.mark.parametrize("when", ["while it goes on", "once it has shown all"])
@@ -449,3 +450,53 @@ def test_metrics_are_in_the_format_of_prometheus(site: Site, hipchat_room: HipCh
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
     assert {name.partition("{")[0] for name in samples} <= set(names)
+
+
+def test_a_room_on_a_port_in_use_says_so(site: Site) -> None:
+    pytest.importorskip("cheroot")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        rooms = ["--memory", "--room", f"ops={site.token}"]
+        done = site.flipbell("room", *rooms, "--port", str(port))
+
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        f"flipbell: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "name another --port, or 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "history", "flush", "channels", "forget a b"])
+def test_a_state_below_a_file_is_refused_in_words(site: Site, command: str) -> None:
+    (site.base / "file").touch()
+    site.environ["FLIPBELL_STATE"] = str(site.base / "file" / "x")
+
+    done = site.flipbell(*command.split())
+
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == (1 if command == "status" else 2)
+    assert f"{site.base}/file/x: a part of this path is not a directory; name another" in said
+    assert "Errno" not in said
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_room_whose_certificate_is_not_checked_is_asked_without_a_warning_of_urllib3(
+    site: Site,
+) -> None:
+    pytest.importorskip("cheroot")
+    key, certificate = site.base / "key", site.base / "certificate"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *files], check=True, capture_output=True)
+    room = ["room", "--memory", "--room", f"ops={site.token}", "--port", "0"]
+    command = [*site.command, *room, "--cert", str(certificate), "--key", str(key)]
+    with Process(command, env=site.environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().split()[-1].rstrip("/")
+        site.channel(url, room="ops", verify=False)
+
+        asked = site.flipbell("check-config", "--online")
+        tested = site.flipbell("test", "ops")
+
+    assert (asked.returncode, asked.stderr) == (0, b"")
+    assert (tested.returncode, tested.stderr) == (0, b"")

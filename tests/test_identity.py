@@ -277,7 +277,7 @@ def test_root_sends_no_file_that_only_root_can_read(
 
     assert done.returncode == 1
     assert hipchat_room.requests == []
-    assert "user nobody may not read it" in nobodys.status()["channels"][0]["last_error"]
+    assert "user nobody cannot read it" in nobodys.status()["channels"][0]["last_error"]
     assert nobodys.flipbell("check-config", "--online").returncode == 1
     assert hipchat_room.requests == []
 

@@ -126,6 +126,16 @@ def test_init_writes_nothing_that_would_be_wrong(
     assert not site.state.exists()
 
 
+def test_init_makes_nothing_below_a_file(site: Site) -> None:
+    (site.base / "file").touch()
+
+    done = _init(site, "http://127.0.0.1:1", "--state", str(site.base / "file" / "state"))
+
+    assert done.returncode == 2
+    assert f"{site.base}/file: not a directory; name another place" in done.stderr.decode()
+    assert [*site.config.iterdir()] == []
+
+
 def test_init_for_nobody_there_is(site: Site) -> None:
     assert b"no such user" in _init(site, "http://h", "--user", "no such user").stderr
 
@@ -236,7 +246,7 @@ def test_a_test_is_marked_as_one(site: Site, hipchat_room: HipChatRoom) -> None:
     done = site.flipbell("test", "ops", "--status", "ok")
 
     assert done.returncode == 0
-    assert done.stdout == b"channel ops has it, and does not ring\n"
+    assert done.stdout == b"channel ops accepted the test message, and does not ring\n"
     (heard,) = hipchat_room.heard
     assert str(heard.body["message"]).startswith("(test) <b>OK</b>: flipbell test on ")
     assert site.flipbell("history").stdout == b""
@@ -262,13 +272,11 @@ def test_explain(site: Site, hipchat_room: HipChatRoom) -> None:
     assert done.returncode == 0
     assert done.stdout.decode() == (
         "ops    told, silently  all is well again\n"
-        "quiet  not told        the room was told of no problem\n"
+        "quiet  not told        the room has not been told of a problem\n"
     )
     same = site.flipbell("explain", "web-01", "disk", "WARNING", "--json")
     assert same.returncode == 1
-    assert {each["reason"] for each in json.loads(same.stdout)} == {
-        "the status is what it was: nothing has changed"
-    }
+    assert {each["reason"] for each in json.loads(same.stdout)} == {"status unchanged"}
     assert site.flipbell("explain", "web-01", "disk", "bad").returncode == 2
 
 

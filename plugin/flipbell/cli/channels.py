@@ -37,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="list",
         help="list them (default); let another take over; or forget one",
     )
-    parser.add_argument("name", nargs="*", help="rename: OLD NEW; drop: NAME")
+    parser.add_argument("name", nargs="*", default=[], help="rename: OLD NEW; drop: NAME")
     parser.add_argument("--json", action="store_true", help="with list: one JSON object a line")
 
 
@@ -91,9 +91,10 @@ def command(options: argparse.Namespace) -> int:
     recorder.append(directory, [orders.encode(order, time.time())])
     recorder.rouse(directory, options.config)
     if order.successor:
-        print(f"channel {order.successor} takes over what {order.name} was doing")
+        done = f"channel {order.successor} takes over what {order.name} was doing"
     else:
-        print(f"channel {order.name} is dropped with all that it has left open")
+        done = f"channel {order.name} is dropped with all that it has left open"
+    print(f"{done}: a courier does it within seconds")
     return 0
 
 

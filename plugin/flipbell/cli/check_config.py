@@ -19,6 +19,7 @@ from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
 from flipbell.rooms import Rooms
+from flipbell.wording import is_token_like
 
 if TYPE_CHECKING:
     import argparse
@@ -180,6 +181,10 @@ def _as_json(read: config.Config, answers: dict[str, Outcome]) -> dict[str, obje
     }
 
 
+def _named(channel: str) -> str:
+    return "of that name" if is_token_like(channel) else repr(channel)
+
+
 def test(options: argparse.Namespace) -> int:
     """Send a test; return 0 where the room has it."""
     try:
@@ -191,7 +196,7 @@ def test(options: argparse.Namespace) -> int:
     if channel is None:
         known = ", ".join(sorted(read.channels)) or "none"
         raise CommandError(
-            f"no channel {options.channel} works in {read.directory}, only: {known}; "
+            f"no usable channel {_named(options.channel)} in {read.directory} (usable: {known}); "
             "see flipbell check-config"
         )
     now = time.time()
@@ -201,7 +206,7 @@ def test(options: argparse.Namespace) -> int:
         check="flipbell test",
         previous=None,
         status=status,
-        output="Nothing has happened: somebody tries whether this room hears.",
+        output="This is a test notification; nothing is wrong.",
         occurred_at=now,
     )
     notify = status in channel.notify
@@ -210,7 +215,8 @@ def test(options: argparse.Namespace) -> int:
     )
     outcome = types[channel.type].open(channel).send(notification)
     if outcome.verdict is Verdict.DELIVERED:
-        print(f"channel {channel.name} has it, and {'rings' if notify else 'does not ring'}")
+        rings = "rings" if notify else "does not ring"
+        print(f"channel {channel.name} accepted the test message, and {rings}")
         return 0
     print(f"channel {channel.name}: {outcome.reason}")
     return 1

@@ -135,6 +135,7 @@ def _on_end_signals(end: Callable[[], None]) -> None:
 def flush(options: argparse.Namespace) -> int:
     """Have everything tried; return 0 only when nothing is left."""
     directory = known_state(options.state)
+    state.check(directory)
     if not os.path.isdir(directory):
         return 0  # nothing was ever recorded
     state.prepare(directory)

@@ -32,7 +32,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("action", choices=["list", "retry"], help="show them, or send them")
     number = whole_number(1, _LARGEST)
-    parser.add_argument("id", nargs="*", type=number, help="only these, as the list numbers them")
+    parser.add_argument(
+        "id", nargs="*", default=[], type=number, help="only these, as the list numbers them"
+    )
     parser.add_argument("--channel", metavar="NAME", help="only those of this channel")
     parser.add_argument("--all", action="store_true", help="with retry: all of them")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

@@ -24,6 +24,7 @@ from flipbell.cli.tables import (
     width,
 )
 from flipbell.ledger import Ledger
+from flipbell.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < _MOST):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {shown(text)}")
     return int(text)
 
 
@@ -139,7 +140,7 @@ def _since(text: str | None, now: float) -> float:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise CommandError(
-            f"--since: expected 90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z, got {text!r}"
+            f"--since: expected 90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z, got {shown(text)}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 

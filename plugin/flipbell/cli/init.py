@@ -20,7 +20,7 @@ from flipbell.cli import CommandError, add_command, service
 from flipbell.cli.shipped import shipped
 from flipbell.config import load
 from flipbell.extensions import Extensions
-from flipbell.wording import shown, user_name
+from flipbell.wording import is_token_like, may_be_token, shown, user_name
 
 if TYPE_CHECKING:
     import argparse
@@ -63,6 +63,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def command(options: argparse.Namespace) -> int:
     """Set up; never overwrite anything."""
+    if is_token_like(options.channel):
+        raise CommandError("--channel: this looks like a token; use --token-from FILE for that")
     owner = _owner(options.user)
     config = places.said_config(options.config, os.environ) or places.own_config(os.environ)
     directory = places.find_state(options.state, os.environ)
@@ -133,11 +135,21 @@ def _owner(user: str | None) -> pwd.struct_passwd:
 
 
 def _secret(file: str | None) -> str:
+    if file is not None and not _is_path(file):
+        raise CommandError(f"--token-from: expected a file that holds the token, got {shown(file)}")
     try:
         secret = _asked() if file is None else read_token(file)
         return checked_token(secret, "the token")
     except TokenError as error:
         raise CommandError(str(error)) from None
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a text is a path, and not a token in the place of one."""
+    if os.path.lexists(text):
+        return True
+    is_plain = text.startswith(("/", "./", "../")) or not may_be_token(text)
+    return is_plain and not any(map(is_token_like, text.split("/")))
 
 
 def _asked() -> str:
@@ -195,9 +207,11 @@ def _refuse_unreachable(path: str, owner: pwd.struct_passwd) -> None:
     while path != "/":
         try:
             found = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             path = os.path.dirname(path)
             continue
+        if not stat.S_ISDIR(found.st_mode):
+            raise CommandError(f"{path}: not a directory; name another place")
         if found.st_uid == owner.pw_uid:
             bit = stat.S_IXUSR
         else:

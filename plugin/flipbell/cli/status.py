@@ -28,6 +28,7 @@ from flipbell.message import duration, first_lines
 from flipbell.model import Status
 from flipbell.retry import MAX_CLOSED
 from flipbell.unit import is_borrowed
+from flipbell.wording import shown
 
 # Seconds that recorded results may wait: for a courier at work, and without one.
 _STUCK = 60.0
@@ -80,7 +81,7 @@ def _problem(text: str) -> Status:
     try:
         status = Status.parse(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"{expected}, got {shown(text)}") from None
     if status is Status.OK:
         raise argparse.ArgumentTypeError(f"{expected}: only checks that are not OK are listed")
     return status

@@ -72,7 +72,7 @@ def columns(default: int) -> int:
 def name_columns(default: int, share: int) -> int:
     """Return how many columns the name of a check or host may take: one part in *share* of them.
 
-    *default* is as for `columns`. Without a terminal, no program that reads the line misses any of it.
+    *default* is as for `columns`. Without a terminal, a program that reads the line gets all of it.
     """
     room = columns(default)
     if not sys.stdout.isatty():
