@@ -216,6 +216,8 @@ WRONG_WORDS = [
     "dead TOKEN",
     "flush --timeout TOKEN",
     "hooks TOKEN",
+    "explain web-01 disk TOKEN",
+    "test ops --status TOKEN",
     "TOKEN",
     "help TOKEN",
 ]

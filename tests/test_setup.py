@@ -259,7 +259,7 @@ def test_a_test_that_fails_says_why(site: Site, hipchat_room: HipChatRoom) -> No
     assert b"no such room" in site.flipbell("test", "ops").stdout
     done = site.flipbell("test", "other")
     assert done.returncode == 2
-    assert b"no channel other works" in done.stderr
+    assert b"no usable channel 'other' in" in done.stderr
 
 
 def test_explain(site: Site, hipchat_room: HipChatRoom) -> None:

@@ -48,7 +48,7 @@ def find(name: str) -> tzinfo | None:
 def _shown(name: str) -> str:
     """Return a name in quotes; of one that may be a token in the wrong place, only its length."""
     is_zone_like = "/" in name and all(
-        re.fullmatch(r"[A-Za-z_-]{1,20}", each) for each in name.split("/")
+        re.fullmatch(r"[A-Za-z_.-]{1,20}", each) for each in name.split("/")
     )
     return repr(name) if is_zone_like else shown(name)
 

@@ -19,7 +19,7 @@ from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
 from flipbell.rooms import Rooms
-from flipbell.wording import is_token_like
+from flipbell.wording import is_token_like, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -189,8 +189,9 @@ def test(options: argparse.Namespace) -> int:
     """Send a test; return 0 where the room has it."""
     try:
         status = Status.parse(options.status)
-    except ValueError as error:
-        raise CommandError(f"--status: {error}") from None
+    except ValueError:
+        expected = "expected OK, WARNING, CRITICAL, UNKNOWN or a number"
+        raise CommandError(f"--status: {expected}, got {shown(options.status)}") from None
     read, types = _read(options)
     channel = read.channels.get(options.channel)
     if channel is None:

@@ -17,7 +17,7 @@ from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.log import escaped
 from flipbell.model import Status
-from flipbell.wording import suggestion
+from flipbell.wording import shown, suggestion
 
 if TYPE_CHECKING:
     import argparse
@@ -47,8 +47,11 @@ def command(options: argparse.Namespace) -> int:
     """Explain; return 0 if a room would be told, 1 if none would."""
     try:
         status = Status.parse(options.status)
-    except ValueError as error:
-        raise CommandError(str(error)) from None
+    except ValueError:
+        got = shown(options.status)
+        raise CommandError(
+            f"expected OK, WARNING, CRITICAL, UNKNOWN or a number, got {got}"
+        ) from None
     directory = known_state(options.state)
     extensions = Extensions.load()
     config = load(config_for(directory, options.config), extensions.channel_types())
