@@ -207,7 +207,9 @@ def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
         seen = look.survey(directory, options.config)
         if seen.is_all_delivered:
             return True
-        if not seen.untaken and all(_failed_since(channel, begun) for channel in seen.waiting):
+        # A ledger that the courier is about to set aside cannot be read for a moment.
+        is_taken = seen.is_known and not seen.untaken
+        if is_taken and all(_failed_since(channel, begun) for channel in seen.waiting):
             return False
     return False
 
