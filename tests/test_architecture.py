@@ -19,7 +19,7 @@ PACKAGE = Path(flipbell.__file__).parent
 # From what the rest stands on to what stands on everything. A module imports only from the lines
 # above its own; in the first lines, and among the commands, from its own line as well.
 LAYERS = [
-    {"model", "places", "state", "log", "wording", "surroundings", "zones", "perfdata"}
+    {"model", "places", "state", "log", "wording", "surroundings", "zones", "perfdata", "ownership"}
     | {"child", "relay", "flood", "remains", "quiet", "fifo", "detach"},
     {"unit", "unfinished"},
     {"_yaml", "spool", "summon", "stamps", "stored"},

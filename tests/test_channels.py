@@ -411,7 +411,9 @@ def test_a_channel_that_was_dropped_leaves_the_status(
     assert b"not configured any more; 1 given up; 1 open in its room" in listed.stdout
     assert _names_of(quiet) == ["ops"]
 
-    assert quiet.flipbell("channels", "drop", "ops").returncode == 0
+    done = quiet.flipbell("channels", "drop", "ops")
+    assert done.returncode == 0
+    assert done.stdout.endswith(b"left open: a courier does it within seconds\n")
     quiet.deliver()
 
     assert _names_of(quiet) == []

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import NOBODY, as_nobody, open_to_all
-from flipbell import binding, places
+from flipbell import binding, places, zones
 from flipbell.channels.hipchat import HipChat
+from flipbell.cli import main
 from flipbell.config import load
 from flipbell.ledger import Ledger, LedgerError
 from flipbell.wording import shown
@@ -76,8 +77,8 @@ def test_a_token_in_the_environment(site: Site, value: str | None, text: str, st
 @pytest.mark.parametrize(
     ("owner", "remedy"),
     [
-        (NOBODY, "user nobody may not read it, and owns it; chmod 600 it"),
-        (0, "user nobody may not read it, for it belongs to user root; chown it to the agent's"),
+        (NOBODY, "user nobody cannot read it, although it is the owner; chmod 600 it"),
+        (0, "user nobody cannot read it; it is owned by root; chown it to the agent's"),
     ],
 )
 def test_a_token_that_may_not_be_read(site: Site, owner: int, remedy: str) -> None:
@@ -92,6 +93,34 @@ def test_a_token_that_may_not_be_read(site: Site, owner: int, remedy: str) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can be another user")
+def test_a_missing_ca_file_keeps_a_channel_from_sending(site: Site) -> None:
+    site.channel(URL, verify="/nonexistent.pem")
+
+    done = site.flipbell("check-config")
+    problem = json.loads(site.flipbell("check-config", "--json").stdout)["problems"][0]
+
+    assert done.returncode == 1
+    assert b"cannot send: channels.ops.verify: /nonexistent.pem: no such file" in done.stdout
+    assert not problem["warning"]
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo", "empty"])
+def test_a_token_file_that_holds_no_token_is_not_told_to_change_its_mode(
+    site: Site, kind: str
+) -> None:
+    site.token.unlink()
+    if kind == "directory":
+        site.token.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(site.token)
+    else:
+        site.token.touch()
+    site.token.chmod(0o755)
+    site.channel(URL)
+
+    assert b"chmod" not in site.flipbell("check-config").stdout
+
+
 def test_a_token_behind_a_directory_that_may_not_be_entered(site: Site) -> None:
     closed = site.base / "closed"
     closed.mkdir(mode=0o700)
@@ -103,7 +132,9 @@ def test_a_token_behind_a_directory_that_may_not_be_entered(site: Site) -> None:
     done = as_nobody(site, "check-config")
 
     assert done.returncode == 1
-    assert f"user nobody may not read it, for {closed} lets" in done.stdout.decode()
+    assert (
+        f"user nobody cannot read it, as it may not enter {closed}; chmod" in done.stdout.decode()
+    )
 
 
 # As HipChat makes them, as they are made by hand, with slashes, and in capitals.
@@ -132,6 +163,8 @@ WRONG_KEYS = [
     "timeout: TOKEN",
     "verify: TOKEN",
     "proxy: TOKEN",
+    "timezone: TOKEN",
+    "message: '$TOKEN'",
     "TOKEN: 1",
 ]
 WRONG_PLACES = [
@@ -166,6 +199,68 @@ def test_a_token_in_a_wrong_place_is_not_shown(tmp_path: Path, content: str, tok
     assert loaded.problems
     for problem in loaded.problems:
         assert token not in str(problem)
+
+
+WRONG_WORDS = [
+    "init --url http://h --room 1 --token TOKEN",
+    "init --url http://h --room 1 --token=TOKEN",
+    "init --url http://h --room 1 --token-from TOKEN",
+    "init --url http://h --room 1 --user TOKEN --token-from /t",
+    "init --url http://h --room TOKEN --token-from /t",
+    "init --url TOKEN --room 1 --token-from /t",
+    "status --json=TOKEN",
+    "status --format TOKEN",
+    "status TOKEN",
+    "history --limit TOKEN",
+    "history --since TOKEN",
+    "dead TOKEN",
+    "flush --timeout TOKEN",
+    "hooks TOKEN",
+    "explain web-01 disk TOKEN",
+    "test ops --status TOKEN",
+    "TOKEN",
+    "help TOKEN",
+]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+@pytest.mark.parametrize("words", WRONG_WORDS)
+def test_a_token_in_a_wrong_place_of_a_command_is_not_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    token: str,
+) -> None:
+    monkeypatch.setenv("FLIPBELL_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("FLIPBELL_CONFIG", str(tmp_path / "conf.d"))
+    try:
+        status = main([word.replace("TOKEN", token) for word in words.split()])
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    printed = "".join(capsys.readouterr())
+
+    assert status == 2
+    assert printed
+    assert token not in printed
+
+
+def test_a_token_in_the_place_of_the_channels_name_is_not_shown(site: Site) -> None:
+    arguments = ["--url", "http://h", "--room", "1", "--token-from", str(site.token)]
+
+    done = site.flipbell("init", *arguments, "--channel", TOKENS[0])
+
+    assert done.returncode == 2
+    assert b"--channel: this looks like a token" in done.stderr
+    assert TOKENS[0].encode() not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "shown_as"), [("Europe/Berlni", "'Europe/Berlni'"), ("Berlin", "'Berlin'")]
+)
+def test_a_misspelt_time_zone_is_shown(name: str, shown_as: str) -> None:
+    with pytest.raises(zones.ZoneError, match=f"got {shown_as}"):
+        zones.find(name)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
@@ -57,6 +59,7 @@ def test_status_before_anything_happened(site: Site, hipchat_room: HipChatRoom) 
     assert done.stdout.decode() == (
         f"state    {site.state}\nconfig   {site.config} (named by FLIPBELL_CONFIG)\n"
         "courier  not needed now\nchecks   0 seen, 0 not OK\n"
+        "channel  ops  nothing sent yet\n"
     )
     assert not site.state.exists()
 
@@ -221,7 +224,7 @@ def test_demo(site: Site) -> None:
     said = done.stdout.decode()
     assert said.endswith("one for each change, none between.\n2 of them rang.\n")
     assert said.count("the room hears nothing") == 2
-    assert "why: the status is what it was: nothing has changed" in said
+    assert "why: status unchanged" in said
 
 
 @pytest.mark.parametrize("when", ["while it goes on", "once it has shown all"])
@@ -341,7 +344,48 @@ def test_another_user_is_refused_instead_of_told_that_there_is_nothing(site: Sit
     for command in (["history"], ["explain", "web-01", "disk", "OK"], ["dead", "list"]):
         done = as_nobody(site, *command)
         assert (done.returncode, done.stdout) == (2, b"")
-        assert b"belongs to user 0, and this is user 65534" in done.stderr
+        assert b"belongs to user root, and this is user nobody" in done.stderr
+
+
+AS_IF_THE_SYSTEMS_STATE_WERE = """
+import sys
+from flipbell import places
+places.SYSTEM_STATE = sys.argv.pop(1)
+from flipbell.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "history",
+        "dead list",
+        "dead retry --all",
+        "flush",
+        "channels",
+        "channels drop ops",
+        "explain web-01 disk OK",
+        "forget web-01 disk",
+    ],
+)
+def test_a_user_without_a_state_is_told_that_it_cannot_know(site: Site, command: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    system, home = site.base / "system", site.base / "home"
+    system.mkdir(mode=0o700)
+    home.mkdir(mode=0o777)
+    del site.environ["FLIPBELL_STATE"]
+    site.environ["HOME"] = str(home)
+    site.command = [sys.executable, "-c", AS_IF_THE_SYSTEMS_STATE_WERE, str(system)]
+
+    done = as_nobody(site, *command.split())
+    named = as_nobody(site, *command.split(), "--state", str(home / "own"))
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"{system}: belongs to user root, and this is user nobody, who" in done.stderr.decode()
+    assert b"run this as root to see it" in done.stderr
+    assert b"belongs to" not in named.stderr
 
 
 def test_flush_says_at_once_that_it_cannot_use_the_state(site: Site) -> None:
@@ -406,3 +450,53 @@ def test_metrics_are_in_the_format_of_prometheus(site: Site, hipchat_room: HipCh
     names = [line.split()[2] for line in lines if line.startswith("# TYPE")]
     assert len(names) == len(set(names))
     assert {name.partition("{")[0] for name in samples} <= set(names)
+
+
+def test_a_room_on_a_port_in_use_says_so(site: Site) -> None:
+    pytest.importorskip("cheroot")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        rooms = ["--memory", "--room", f"ops={site.token}"]
+        done = site.flipbell("room", *rooms, "--port", str(port))
+
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        f"flipbell: cannot listen on 127.0.0.1:{port}: address already in use; "
+        "name another --port, or 0 for a free one\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["status", "history", "flush", "channels", "forget a b"])
+def test_a_state_below_a_file_is_refused_in_words(site: Site, command: str) -> None:
+    (site.base / "file").touch()
+    site.environ["FLIPBELL_STATE"] = str(site.base / "file" / "x")
+
+    done = site.flipbell(*command.split())
+
+    said = (done.stdout + done.stderr).decode()
+    assert done.returncode == (1 if command == "status" else 2)
+    assert f"{site.base}/file/x: a part of this path is not a directory; name another" in said
+    assert "Errno" not in said
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_a_room_whose_certificate_is_not_checked_is_asked_without_a_warning_of_urllib3(
+    site: Site,
+) -> None:
+    pytest.importorskip("cheroot")
+    key, certificate = site.base / "key", site.base / "certificate"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=h"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *files], check=True, capture_output=True)
+    room = ["room", "--memory", "--room", f"ops={site.token}", "--port", "0"]
+    command = [*site.command, *room, "--cert", str(certificate), "--key", str(key)]
+    with Process(command, env=site.environ, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().split()[-1].rstrip("/")
+        site.channel(url, room="ops", verify=False)
+
+        asked = site.flipbell("check-config", "--online")
+        tested = site.flipbell("test", "ops")
+
+    assert (asked.returncode, asked.stderr) == (0, b"")
+    assert (tested.returncode, tested.stderr) == (0, b"")

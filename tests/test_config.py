@@ -316,8 +316,7 @@ def test_a_file_that_the_agents_user_may_not_read(site: Site) -> None:
 
     assert (done.returncode, done.stderr) == (1, b"")
     assert done.stdout.decode() == (
-        f"{site.config}/ops.yaml: user nobody may not read it, for it belongs to user root; "
-        "chmod 644 it\n"
+        f"{site.config}/ops.yaml: user nobody cannot read it; it is owned by root; chmod 644 it\n"
     )
 
 

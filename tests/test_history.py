@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import Process
+from flipbell.cli.tables import width
+from hipchat_room import Answer
 
 if TYPE_CHECKING:
     from conftest import Site
+    from hipchat_room import HipChatRoom
 
 
 def _on_terminal(site: Site, *arguments: str) -> str:
@@ -91,3 +94,86 @@ def test_history_follows_a_ledger_that_was_reset(site: Site) -> None:
         site.run("after", 2)
         site.deliver()
         assert json.loads(process.stdout.readline())["check"] == "after"
+
+
+def test_a_change_that_waits_for_a_channel_is_not_called_untold(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.channel(hipchat_room.url, "other", room="4343", send=["ok"])
+    hipchat_room.otherwise = Answer(503)
+    for check in ("disk", "load"):
+        site.run(check, 2)
+    site.flipbell("flush", "--timeout", "5")
+
+    lines = site.flipbell("history").stdout.decode().splitlines()
+    entries = [
+        json.loads(line)
+        for line in site.flipbell("history", "--json", "--channel", "ops").stdout.splitlines()
+    ]
+
+    assert [line.split("  ")[4] for line in lines] == ["ops: waiting", "ops: waiting"]
+    assert [each["check"] for each in entries] == ["disk", "load"]
+    (last,) = entries[-1]["deliveries"]
+    assert last == {"channel": "ops", "state": "waiting", "error": None}
+
+
+def test_a_channel_that_left_is_not_waited_for(site: Site, hipchat_room: HipChatRoom) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+    site.deliver()
+    (site.config / "ops.yaml").unlink()
+    site.run("load", 2)
+    site.deliver()
+
+    lines = site.flipbell("history").stdout.decode().splitlines()
+
+    assert [line.split("  ")[4] for line in lines] == ["ops: delivered", "not told"]
+
+
+def test_a_renaming_is_shown_among_the_changes_that_were_asked_for(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.run("disk", 2)
+    site.deliver()
+    content = (site.config / "ops.yaml").read_text()
+    (site.config / "ops.yaml").write_text(content.replace('"ops"', '"oncall"'))
+    site.run("load", 2)
+    site.deliver()
+    site.run("swap", 2)
+    site.deliver()
+
+    def has_renaming(*options: str) -> bool:
+        return b"oncall took over from ops" in site.flipbell("history", *options).stdout
+
+    assert has_renaming()
+    assert has_renaming("--since", "1h")
+    assert has_renaming("--channel", "ops")
+    assert has_renaming("--limit", "3")
+    assert not has_renaming("--limit", "1")
+    assert not has_renaming("--since", "2999-01-01T00:00:00Z")
+    assert not has_renaming("--host", "web-*")
+    assert not has_renaming("--check", "disk")
+    assert not has_renaming("--channel", "none")
+
+
+@pytest.mark.parametrize("command", ["history", "status"])
+@pytest.mark.parametrize("columns", [60, 80, 132, 180])
+def test_no_line_is_wider_than_the_terminal(site: Site, command: str, columns: int) -> None:
+    site.environ |= {"FLIPBELL_COURIER": "off", "COLUMNS": str(columns), "NO_COLOR": "1"}
+    site.run("c" * 70, 2, "監視の" * 50, host="h" * 70)
+    site.run("disk", 1, "x" * 200)
+    site.deliver()
+
+    lines = _on_terminal(site, command).replace("\r", "").splitlines()
+    lines = [line for line in lines if " on " in line]
+
+    assert len(lines) == 2
+    assert all(width(line) <= columns for line in lines)
+    assert any("disk on web-01" in line for line in lines)
+    assert any("ccc… on hhh" in line for line in lines)
+    assert command == "status" or columns < 80 or all("not told" in line for line in lines)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from conftest import NOBODY, Process, as_nobody, run_python, until
+from conftest import NOBODY, Process, as_nobody, require_other_users, run_python, until
 from flipbell import places, quiet
 
 if TYPE_CHECKING:
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from syslog_socket import Syslog
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+
+
+@pytest.fixture(autouse=True)
+def _several_users(site: Site) -> None:
+    require_other_users(site)
 
 
 def _give(path: Path) -> None:
@@ -37,8 +42,6 @@ def nobodys(site: Site, hipchat_room: HipChatRoom) -> Site:
     site.state.mkdir(mode=0o700)
     for path in (site.state, site.config, site.config / "ops.yaml", site.token):
         _give(path)
-    if as_nobody(site, "--version").returncode:
-        pytest.skip("other users cannot run the flipbell that is tested")
     return site
 
 
@@ -277,7 +280,7 @@ def test_root_sends_no_file_that_only_root_can_read(
 
     assert done.returncode == 1
     assert hipchat_room.requests == []
-    assert "user nobody may not read it" in nobodys.status()["channels"][0]["last_error"]
+    assert "user nobody cannot read it" in nobodys.status()["channels"][0]["last_error"]
     assert nobodys.flipbell("check-config", "--online").returncode == 1
     assert hipchat_room.requests == []
 
@@ -385,7 +388,7 @@ print("the agent goes on")
     done = run_python(nobodys, code)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, b"the agent goes on\n", b"")
-    syslog.wait_for(f"belongs to user {NOBODY}, and this is user 0")
+    syslog.wait_for("belongs to user nobody, and this is user root")
     assert sorted(nobodys.state.iterdir()) == before
 
 

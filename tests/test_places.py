@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import NOBODY, as_nobody
+from conftest import as_nobody
 from flipbell import child, places, state
 from flipbell.state import StateError
 
@@ -121,7 +121,7 @@ def test_a_directory_that_others_can_write_to_is_refused(
 
 @pytest.mark.usefixtures("user")
 def test_a_directory_of_another_user_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"belongs to user \d+, and this is user 12345"):
+    with pytest.raises(StateError, match=r"belongs to user \S+, and this is user 12345"):
         state.prepare(str(tmp_path))
 
 
@@ -147,7 +147,7 @@ def test_the_wrong_user_is_told_which_user_and_which_directory(
     site.channel(hipchat_room.url)
     site.run("disk", 2)
     site.deliver()
-    said = f"state directory {site.state}: belongs to user 0, and this is user {NOBODY}; run flip"
+    said = f"state directory {site.state}: belongs to user root, and this is user nobody; run flip"
 
     check = ["sh", "-c", "echo fine"]
     wrapped = as_nobody(site, "run", "--check", "disk", "--", *check)

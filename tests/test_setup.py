@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import FLIPBELL, Process, as_nobody, open_to_all, until
+from conftest import FLIPBELL, Process, as_nobody, open_to_all, require_other_users, until
 from flipbell import state
 from flipbell.channels.hipchat import HipChatSettings
 from flipbell.cli.status import as_plugin
@@ -67,7 +67,10 @@ def test_init_never_overwrites(site: Site) -> None:
     done = _init(site, "http://127.0.0.1:1")
 
     assert done.returncode == 2
-    assert b"ops.yaml exists; nothing was written" in done.stderr
+    assert (
+        b"ops.yaml exists; nothing was written; for a further channel, give --channel NAME"
+        in done.stderr
+    )
     assert (site.config / "ops.yaml").read_text() == "# mine\n"
     assert not (site.base / "ops.token").exists()
 
@@ -123,6 +126,16 @@ def test_init_writes_nothing_that_would_be_wrong(
     assert not site.state.exists()
 
 
+def test_init_makes_nothing_below_a_file(site: Site) -> None:
+    (site.base / "file").touch()
+
+    done = _init(site, "http://127.0.0.1:1", "--state", str(site.base / "file" / "state"))
+
+    assert done.returncode == 2
+    assert f"{site.base}/file: not a directory; name another place" in done.stderr.decode()
+    assert [*site.config.iterdir()] == []
+
+
 def test_init_for_nobody_there_is(site: Site) -> None:
     assert b"no such user" in _init(site, "http://h", "--user", "no such user").stderr
 
@@ -164,9 +177,25 @@ def test_init_refuses_before_it_writes(site: Site, place: str, said: str) -> Non
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
+def test_init_for_a_second_user_leaves_the_first_ones_state_alone(site: Site) -> None:
+    open_to_all(site)
+    site.state.mkdir(mode=0o700)
+    os.chown(site.state, pwd.getpwnam("nobody").pw_uid, -1)
+
+    done = _init(site, "http://127.0.0.1:1", "--user", "daemon")
+
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert f"state directory {site.state}: belongs to user nobody; for a second user" in said
+    assert "give --state DIR and --config DIR" in said
+    assert "chown" not in said
+    assert [*site.config.iterdir()] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can set up for another user")
 def test_init_for_the_agents_user(site: Site, hipchat_room: HipChatRoom) -> None:
     site.config.rmdir()
-    open_to_all(site)
+    require_other_users(site)
 
     assert _init(site, hipchat_room.url, "--user", "nobody").returncode == 0
 
@@ -217,7 +246,7 @@ def test_a_test_is_marked_as_one(site: Site, hipchat_room: HipChatRoom) -> None:
     done = site.flipbell("test", "ops", "--status", "ok")
 
     assert done.returncode == 0
-    assert done.stdout == b"channel ops has it, and does not ring\n"
+    assert done.stdout == b"channel ops accepted the test message, and does not ring\n"
     (heard,) = hipchat_room.heard
     assert str(heard.body["message"]).startswith("(test) <b>OK</b>: flipbell test on ")
     assert site.flipbell("history").stdout == b""
@@ -230,7 +259,7 @@ def test_a_test_that_fails_says_why(site: Site, hipchat_room: HipChatRoom) -> No
     assert b"no such room" in site.flipbell("test", "ops").stdout
     done = site.flipbell("test", "other")
     assert done.returncode == 2
-    assert b"no channel other works" in done.stderr
+    assert b"no usable channel 'other' in" in done.stderr
 
 
 def test_explain(site: Site, hipchat_room: HipChatRoom) -> None:
@@ -243,13 +272,11 @@ def test_explain(site: Site, hipchat_room: HipChatRoom) -> None:
     assert done.returncode == 0
     assert done.stdout.decode() == (
         "ops    told, silently  all is well again\n"
-        "quiet  not told        the room was told of no problem\n"
+        "quiet  not told        the room has not been told of a problem\n"
     )
     same = site.flipbell("explain", "web-01", "disk", "WARNING", "--json")
     assert same.returncode == 1
-    assert {each["reason"] for each in json.loads(same.stdout)} == {
-        "the status is what it was: nothing has changed"
-    }
+    assert {each["reason"] for each in json.loads(same.stdout)} == {"status unchanged"}
     assert site.flipbell("explain", "web-01", "disk", "bad").returncode == 2
 
 

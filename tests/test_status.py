@@ -17,10 +17,11 @@ from conftest import FLIPBELL, Process, as_nobody
 from flipbell import look, places
 from flipbell.cli.metrics import as_prometheus
 from flipbell.cli.status import as_plugin
-from flipbell.cli.tables import fitted, table, width
+from flipbell.cli.tables import fitted, table, time_of_day, width
 from flipbell.ledger import Ledger
 from flipbell.look import survey
 from flipbell.model import Status
+from hipchat_room import Answer
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -302,7 +303,7 @@ def test_a_foreign_user_is_told_that_it_cannot_know(quiet: Site) -> None:
     assert done.returncode == 1
     assert "checks   not known\n" in printed
     assert "courier  not known\n" in printed
-    assert f"broken: state directory {quiet.state}: belongs to user 0" in printed
+    assert f"broken: state directory {quiet.state}: belongs to user root" in printed
     assert plugin.returncode == 3
     assert plugin.stdout.startswith(b"FLIPBELL UNKNOWN - state directory")
     assert b"waiting=" not in plugin.stdout
@@ -335,6 +336,83 @@ def test_a_user_without_a_state_is_told_whose_the_hosts_state_is(
     assert own.faults == ()
     assert fault in own.notes
     assert survey(str(tmp_path / "nosuch"), str(quiet.config)).is_known
+
+
+# What the operator has to decide, and what a channel waits for
+
+
+def test_a_removed_channel_with_an_open_incident_is_a_warning(
+    site: Site, hipchat_room: HipChatRoom
+) -> None:
+    site.environ["FLIPBELL_COURIER"] = "off"
+    site.channel(hipchat_room.url)
+    site.channel(hipchat_room.url, "other", room="4343")
+    site.run("disk", 2)
+    site.deliver()
+    assert site.flipbell("status").returncode == 0
+    (site.config / "ops.yaml").unlink()
+    site.deliver()
+
+    done = site.flipbell("status")
+    plugin = site.flipbell("status", "--plugin")
+
+    assert (done.returncode, plugin.returncode) == (1, 1)
+    assert b"\nwarning: channel ops is not configured any more, and no channel will" in done.stdout
+    assert plugin.stdout.startswith(b"FLIPBELL WARNING - channel ops is not configured any more")
+    said = site.status()
+    assert not said["fine"]
+    assert "flipbell channels drop ops" in said["warnings"][0]
+
+
+def test_a_renaming_to_come_is_no_warning(quiet: Site) -> None:
+    quiet.run("disk", 2)
+    quiet.deliver()
+    content = (quiet.config / "ops.yaml").read_text()
+    (quiet.config / "ops.yaml").write_text(content.replace('"ops"', '"oncall"'))
+
+    done = quiet.flipbell("status")
+
+    assert done.returncode == 0
+    assert b"note: channel oncall takes over from ops" in done.stdout
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_channel_that_was_never_used_is_shown_and_counted(quiet: Site, is_recorded: bool) -> None:
+    if is_recorded:
+        quiet.run("disk", 2)
+
+    assert b"channel  ops  nothing sent yet" in quiet.flipbell("status").stdout
+    assert b" - 1 channel | " in quiet.flipbell("status", "--plugin").stdout
+    (channel,) = quiet.status()["channels"]
+    assert (channel["name"], channel["waiting"], channel["last_success_at"]) == ("ops", 0, None)
+
+
+def test_the_time_until_which_a_room_wants_to_be_left_alone_is_shown(
+    quiet: Site, hipchat_room: HipChatRoom
+) -> None:
+    hipchat_room.otherwise = Answer(429, headers={"Retry-After": "1800"})
+    quiet.run("disk", 2)
+    before = time.time()
+    quiet.flipbell("flush", "--timeout", "5")
+
+    (channel,) = quiet.status()["channels"]
+    until = channel["closed_until"]
+
+    assert before + 1790 < until < time.time() + 1801
+    shown = quiet.flipbell("status").stdout.decode()
+    assert f"; waits until {time_of_day(until)} (the room asked)" in shown
+
+
+def test_the_next_try_is_shown(quiet: Site, hipchat_room: HipChatRoom) -> None:
+    hipchat_room.otherwise = Answer(401)
+    quiet.run("disk", 2)
+    quiet.flipbell("flush", "--timeout", "5")
+
+    (channel,) = quiet.status()["channels"]
+
+    assert channel["closed_until"] is None
+    shown = quiet.flipbell("status").stdout.decode()
+    assert f"; next try at {time_of_day(channel['next_try'])}" in shown
 
 
 def test_a_full_disk_hides_nothing_else(quiet: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,18 @@ def test_every_option_says_in_words_what_it_expects() -> None:
             action.type("no such thing")
 
 
+def test_no_option_is_taken_for_another_that_it_abbreviates(site: Site) -> None:
+    assert not any(parser.allow_abbrev for parser in _parsers().values())
+    done = site.flipbell("status", "--js")
+
+    assert done.returncode == 2
+    assert b"unrecognized arguments: --js" in done.stderr
+
+
+def test_what_is_required_is_said_and_no_more(site: Site) -> None:
+    assert site.flipbell("dead").stderr.endswith(b"are required: action\n")
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_closed_pipe_is_no_error(site: Site, stream: str) -> None:
     reading, writing = os.pipe()

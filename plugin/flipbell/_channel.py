@@ -12,7 +12,7 @@ from flipbell._yaml import Section
 from flipbell.channels.hipchat import COLORS, SENDER_LIMIT
 from flipbell.message import PLACEHOLDERS
 from flipbell.model import Channel, Pattern, Status
-from flipbell.wording import listed, suggestion
+from flipbell.wording import listed, may_be_token, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -233,7 +233,8 @@ def _template(section: Section) -> str | None:
         name = found["named"] or found["braced"]
         if name is not None and name not in PLACEHOLDERS:
             hint = suggestion(name, PLACEHOLDERS) or f", expected {listed(PLACEHOLDERS)}"
-            section.problem("message", f"unknown ${name}{hint}")
+            known = "…" if may_be_token(name) else name
+            section.problem("message", f"unknown ${known}{hint}")
         elif found["invalid"] is not None:
             section.problem("message", "a $ that starts no name; write $$ for a dollar sign")
     return text

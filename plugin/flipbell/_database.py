@@ -180,10 +180,7 @@ class Database:
     @classmethod
     def view(cls, directory: str) -> Self | None:
         """Open for reading; None where nothing was recorded yet. Raises StateError."""
-        try:
-            state.check_private(directory, os.stat(directory))
-        except FileNotFoundError:
-            return None
+        state.check(directory)
         path = f"{directory}/{state.LEDGER}"
         try:
             found = os.lstat(path)

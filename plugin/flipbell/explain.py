@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flipbell.ledger import Ledger
     from flipbell.model import Channel
 
-UNCHANGED = "the status is what it was: nothing has changed"
+UNCHANGED = "status unchanged"
 
 
 @dataclass(frozen=True, slots=True)

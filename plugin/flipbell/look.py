@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import pwd
 import sqlite3
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -13,15 +13,17 @@ from flipbell.binding import config_for, mismatch, reason_for
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.model import WORST_FIRST, Stage
+from flipbell.outbox import ChannelState
+from flipbell.ownership import hidden_state
+from flipbell.retry import MAX_CLOSED
 from flipbell.rooms import Rooms
 from flipbell.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from flipbell._yaml import Problem
     from flipbell.model import Status
-    from flipbell.outbox import ChannelState
 
 _LOW_DISK = 1 << 16  # bytes
 _IN_A_ROW = 2  # killed couriers that are more than an accident
@@ -37,6 +39,7 @@ class ChannelView:
     oldest: float | None  # when the first of them occurred
     dead: int  # messages that were given up
     perhaps: int  # messages that were given up, though the room may have them
+    closed_until: float | None  # until when its server asked to be left alone, if it did
     is_configured: bool
     fault: str | None  # why nothing is delivered, if the configuration is the reason
     last_try: float = 0.0  # when the oldest message that waits was last tried; 0: never
@@ -76,6 +79,7 @@ class Survey:
     checks: int = 0
     config_reason: str = ""  # why this is the configuration that is used
     notes: tuple[str, ...] = ()  # what is not wrong, but could be better
+    warnings: tuple[str, ...] = ()  # what the operator has to decide about channels that left
     late: int = 0  # results that were ignored, being older than the check's last change
     channels: tuple[ChannelView, ...] = ()
     counters: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -114,6 +118,7 @@ class Survey:
         forsaken = self.untaken and not self.is_courier_alive
         forsaken = forsaken or self.has_killed_couriers
         troubled = any(view.is_troubled for view in self.channels)
+        troubled = troubled or bool(self.warnings)
         return self.has_channels and not (self.faults or errors or forsaken or troubled)
 
 
@@ -131,14 +136,17 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         config_reason=reason_for(config, config_said),
         notes=surroundings.notes(directory),
     )
-    hidden = None if _is_named(state_said) else _anothers_state(directory)
+    hidden = hidden_state(state_said, directory)
     try:
-        state.check_private(directory, os.stat(directory))
-    except FileNotFoundError:
-        # Nothing was recorded yet, unless the checks of this host are another user's.
-        return seen if hidden is None else replace(seen, is_known=False, faults=(hidden,))
+        state.check(directory)
+        is_made = os.path.isdir(directory)
     except OSError as error:
         return replace(seen, is_known=False, faults=(str(error),))
+    if not is_made:
+        # Nothing was recorded yet, unless the checks of this host are another user's.
+        if hidden is not None:
+            return replace(seen, is_known=False, faults=(hidden,))
+        return replace(seen, channels=_unused(rooms))
     if hidden is not None:
         seen = replace(seen, notes=(*seen.notes, hidden))
     try:
@@ -151,33 +159,6 @@ def survey(state_said: str | None, config_said: str | None) -> Survey:
         return _survey_ledger(seen, rooms)
     except (sqlite3.Error, OSError) as error:
         return replace(seen, is_known=False, faults=(f"{directory}/{state.LEDGER}: {error}",))
-
-
-def _is_named(state_said: str | None) -> bool:
-    """Return whether the operator named a state directory."""
-    return bool(state_said or os.environ.get("FLIPBELL_STATE"))
-
-
-def _anothers_state(directory: str) -> str | None:
-    """Return whose the system's state directory is, if this user was given a place of its own."""
-    system = places.SYSTEM_STATE
-    try:
-        owner = os.stat(system).st_uid
-    except OSError:
-        return None
-    if directory == system or owner == os.geteuid():
-        return None
-    return (
-        f"state directory {system}: belongs to {_user(owner)}, and this is {_user(os.geteuid())}, "
-        f"who cannot know what is in it; run this as {_user(owner)} or as root to see it"
-    )
-
-
-def _user(number: int) -> str:
-    try:
-        return f"user {pwd.getpwuid(number).pw_name}"
-    except KeyError:
-        return f"user {number}"
 
 
 def _faults(directory: str) -> tuple[str, ...]:
@@ -198,7 +179,7 @@ def _killed(directory: str) -> tuple[int, str]:
 def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
     ledger = Ledger.view(seen.state)
     if ledger is None:
-        return replace(seen, untaken_since=_untaken_since(seen.state))
+        return replace(seen, untaken_since=_untaken_since(seen.state), channels=_unused(rooms))
     try:
         given_up = {stage: ledger.count_given_up(stage) for stage in (Stage.DEAD, Stage.PERHAPS)}
         # Only what has to fit together is of one moment: the courier cannot commit meanwhile.
@@ -213,7 +194,8 @@ def _survey_ledger(seen: Survey, rooms: Rooms) -> Survey:
             )
         return replace(
             seen,
-            notes=(*seen.notes, *unclosed.warnings(ledger, rooms.names(), rooms.channels)),
+            notes=(*seen.notes, *unclosed.renamings(ledger, rooms.names())),
+            warnings=tuple(unclosed.warnings(ledger, rooms.names(), rooms.channels)),
             failing=_failing(ledger),
             checks=ledger.count_checks(),
         )
@@ -259,21 +241,60 @@ def _views(
     views = []
     for channel in channels:
         is_configured = rooms.concerns(channel.name)
-        fault = None
-        if not is_configured:
-            fault = "not configured any more"
-        elif channel.name not in rooms.channels:
-            fault = "its file has a problem: a courier at work goes on as before, a new one waits"
         # What a removed channel has missed waits for nobody. Nothing else is pruned before it is
         # delivered and no number is left out, so there is no need to count rows.
         waiting = max(0, last - channel.cursor) if is_configured else 0
-        since = oldest[channel.cursor] if waiting else None
         dead, perhaps = (given_up[stage].get(channel.name, 0) for stage in given_up)
-        last_try = ledger.last_try(channel) if waiting else 0.0
         views.append(
-            ChannelView(channel, waiting, since, dead, perhaps, is_configured, fault, last_try)
+            ChannelView(
+                channel,
+                waiting,
+                oldest[channel.cursor] if waiting else None,
+                dead,
+                perhaps,
+                _closed_until(ledger, rooms, channel.name),
+                is_configured,
+                _fault(rooms, channel.name),
+                ledger.last_try(channel) if waiting else 0.0,
+            )
         )
-    return tuple(views)
+    views += _unused(rooms, {channel.name for channel in channels})
+    return tuple(sorted(views, key=lambda view: view.state.name))
+
+
+def _fault(rooms: Rooms, name: str) -> str | None:
+    """Return why nothing is delivered to a channel, if the configuration is the reason."""
+    if not rooms.concerns(name):
+        return "not configured any more"
+    if name not in rooms.channels:
+        return "its file has a problem: a courier at work goes on as before, a new one waits"
+    return None
+
+
+def _closed_until(ledger: Ledger, rooms: Rooms, name: str) -> float | None:
+    """Return until when a channel's server asked to be left alone; None if it may be asked now."""
+    channel = rooms.channels.get(name)
+    until = 0.0 if channel is None else ledger.room_closed_until(rooms.room(channel))
+    # A time that is further ahead was written by a wrong clock, and the courier does not heed it.
+    return until if 0 < until - time.time() <= MAX_CLOSED else None
+
+
+def _unused(rooms: Rooms, known: Collection[str] = ()) -> tuple[ChannelView, ...]:
+    """Return the channels that are configured and not *known* to the ledger yet."""
+    return tuple(
+        ChannelView(
+            ChannelState(name, 0, 0.0, 0, False, False, None, None, None),  # noqa: FBT003
+            waiting=0,
+            oldest=None,
+            dead=0,
+            perhaps=0,
+            closed_until=None,
+            is_configured=True,
+            fault=_fault(rooms, name),
+        )
+        for name in sorted(rooms.names().identities)
+        if name not in known
+    )
 
 
 class Lookout:

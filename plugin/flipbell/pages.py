@@ -14,7 +14,7 @@ from flipbell.model import Stage
 from flipbell.outbox import DeadLetter, Outbox, transition_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from flipbell.model import Status, Transition
     from flipbell.outbox import ChannelState
@@ -50,7 +50,7 @@ class Pages(Outbox):
         """Return the numbers of the newest transitions that are accepted, the oldest first.
 
         Only those at or after *since* (epoch seconds) and, with *channel*, only those that a
-        message to it told or was to tell.
+        message to it told or was to tell, or that wait for it.
         """
         numbers, floor = array("q"), 0
         before = _LAST
@@ -66,15 +66,29 @@ class Pages(Outbox):
 
     def _transitions_before(self, number: int, channel: str | None) -> list[Transition]:
         if channel is None:
-            rows = self._db.execute(
-                "SELECT * FROM transitions WHERE id < ? ORDER BY id DESC LIMIT ?", (number, _PAGE)
-            )
-        else:
-            rows = self._db.execute(
-                "SELECT t.* FROM deliveries d CROSS JOIN transitions t ON t.id = d.transition"
-                " WHERE d.channel = ? AND d.transition < ? ORDER BY d.transition DESC LIMIT ?",
-                (channel, number, _PAGE),
-            )
+            return self._transitions_down(0, number)
+        return self._transitions_down(self._cursor(channel), number) or self._told_before(
+            number, channel
+        )
+
+    def _cursor(self, channel: str) -> int:
+        """Return the last transition that a channel has looked at; if it left, the last of all."""
+        row = self._one("SELECT cursor FROM channels WHERE name = ? AND gone_at IS NULL", [channel])
+        return _LAST if row is None else stored.whole(row[0])
+
+    def _transitions_down(self, after: int, before: int) -> list[Transition]:
+        rows = self._db.execute(
+            "SELECT * FROM transitions WHERE id > ? AND id < ? ORDER BY id DESC LIMIT ?",
+            (after, before, _PAGE),
+        )
+        return [transition_from(row) for row in rows.fetchall()]
+
+    def _told_before(self, number: int, channel: str) -> list[Transition]:
+        rows = self._db.execute(
+            "SELECT t.* FROM deliveries d CROSS JOIN transitions t ON t.id = d.transition"
+            " WHERE d.channel = ? AND d.transition < ? ORDER BY d.transition DESC LIMIT ?",
+            (channel, number, _PAGE),
+        )
         return [transition_from(row) for row in rows.fetchall()]
 
     def _first_since(self, moment: float) -> int:
@@ -92,13 +106,13 @@ class Pages(Outbox):
                 " ORDER BY id",
                 tuple(wanted),
             ).fetchall()
-            yield [(each, self._deliveries(each.id)) for each in map(transition_from, rows)]
+            yield self._with_deliveries([transition_from(row) for row in rows])
 
     def entries_after(self, number: int, up_to: int = _LAST) -> Iterator[list[Entry]]:
         """Yield pages of the transitions after one, the oldest first."""
         while page := self._transitions_between(number, up_to):
             number = page[-1].id
-            yield [(each, self._deliveries(each.id)) for each in page]
+            yield self._with_deliveries(page)
 
     def _transitions_between(self, after: int, up_to: int) -> list[Transition]:
         rows = self._db.execute(
@@ -106,6 +120,21 @@ class Pages(Outbox):
             (after, up_to, _PAGE),
         ).fetchall()
         return [transition_from(row) for row in rows]
+
+    def _with_deliveries(self, transitions: Iterable[Transition]) -> list[Entry]:
+        """Return transitions with their messages, also those that a channel has yet to look at."""
+        rows = self._db.execute(
+            "SELECT name, cursor FROM channels WHERE gone_at IS NULL"
+        ).fetchall()
+        cursors = {stored.text(name): stored.whole(cursor) for name, cursor in rows}
+        entries = []
+        for each in transitions:
+            sent = {delivery[0]: delivery for delivery in self._deliveries(each.id)}
+            for channel, cursor in cursors.items():
+                if cursor < each.id:
+                    sent.setdefault(channel, (channel, Stage.WAITING.value, None))
+            entries.append((each, [sent[channel] for channel in sorted(sent)]))
+        return entries
 
     def _deliveries(self, transition: int) -> list[Sent]:
         rows = self._db.execute(

@@ -25,7 +25,7 @@ class Reason(enum.Enum):
     EXCLUDED = "the channel excludes this host and check"
     NOT_WANTED = "the channel does not send this status"
     ALREADY_TOLD = "the room was told of this status already"
-    NO_PROBLEM_TOLD = "the room was told of no problem"
+    NO_PROBLEM_TOLD = "the room has not been told of a problem"
     VETOED = "an extension vetoed it"
     NOTICE = "it is about flipbell itself"
     FORGOTTEN = "the operator had the check forgotten"

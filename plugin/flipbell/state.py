@@ -37,8 +37,15 @@ def prepare(directory: str) -> None:
 
 
 def _unreachable(directory: str, error: OSError) -> StateError:
+    from flipbell.wording import user_name
+
+    if isinstance(error, NotADirectoryError):
+        return StateError(
+            f"state directory {directory}: a part of this path is not a directory; "
+            "name another with --state or FLIPBELL_STATE"
+        )
     return StateError(
-        f"state directory {directory}: {error.strerror} for user {posix.geteuid()}; "
+        f"state directory {directory}: {error.strerror} for {user_name()}; "
         "chmod or chown what is above it for that user"
     )
 
@@ -65,8 +72,11 @@ def check_private(directory: str, found: "posix.stat_result") -> None:
     if me == owner == 0:
         owner = places.keeper(directory)
     if me != owner:
+        from flipbell.wording import user_name
+
         raise StateError(
-            f"state directory {directory}: belongs to user {owner}, and this is user {me}; "
+            f"state directory {directory}: belongs to {user_name(owner)}, and this is "
+            f"{user_name(me)}; "
             "run flipbell as its owner or name another directory with --state or FLIPBELL_STATE"
         )
     if found.st_mode & 0o022:
@@ -83,9 +93,11 @@ def _make(directory: str) -> None:
     except FileExistsError:
         return  # another process was faster
     except OSError as error:
+        from flipbell.wording import user_name
+
         raise StateError(
             f"state directory {directory}: cannot be made: {error.strerror}; make it, "
-            f"owned by user {posix.geteuid()} with mode 700, or name another with --state"
+            f"owned by {user_name()} with mode 700, or name another with --state"
         ) from None
 
 
@@ -93,9 +105,11 @@ def _refuse_anothers_place(directory: str) -> None:
     """Make nothing with root's rights where another user decides what the path leads to."""
     owner = places.keeper(directory) if posix.geteuid() == 0 else 0
     if owner != 0:
+        from flipbell.wording import user_name
+
         raise StateError(
             f"state directory {directory}: not there yet, and what is above it belongs to "
-            f"user {owner}; run flipbell as that user first, or flipbell init --user"
+            f"{user_name(owner)}; run flipbell as that user first, or flipbell init --user"
         )
 
 

@@ -71,13 +71,21 @@ def outlook(ledger: Ledger, names: Names) -> Plan:
     return plan(entries, settled, now=time.time())
 
 
-def warnings(ledger: Ledger, names: Names, channels: Mapping[str, Channel]) -> list[str]:
-    """Return a line for each renaming to come, and for all that no channel will close."""
+def renamings(ledger: Ledger, names: Names) -> list[str]:
+    """Return a line for each renaming that the next courier will carry out."""
     ahead = outlook(ledger, names)
-    lines = [f"channel {new} takes over from {old}: it was renamed" for old, new in ahead.renames]
-    lines += [f"warning: {unclear(vanished, appeared)}" for vanished, appeared in ahead.unclear]
+    return [f"channel {new} takes over from {old}: it was renamed" for old, new in ahead.renames]
+
+
+def warnings(ledger: Ledger, names: Names, channels: Mapping[str, Channel]) -> list[str]:
+    """Return a line for each channel whose renaming is unclear, and for all that none will close.
+
+    Each needs the operator.
+    """
+    ahead = outlook(ledger, names)
+    lines = [unclear(vanished, appeared) for vanished, appeared in ahead.unclear]
     lines += [
-        f"warning: channel {name} waits until every file can be read: it may have had another name"
+        f"channel {name} waits until every file can be read: it may have had another name"
         for name in sorted(ahead.held)
     ]
     going_on = {old for old, _ in ahead.renames}
@@ -88,8 +96,7 @@ def warnings(ledger: Ledger, names: Names, channels: Mapping[str, Channel]) -> l
         if not incident.is_closing and incident.channel not in going_on:
             by_channel.setdefault(incident.channel, []).append(incident)
     for name, left in by_channel.items():
-        text = _left_out(name, left) if name in names.identities else _forsaken(name, left)
-        lines.append(f"warning: {text}")
+        lines.append(_left_out(name, left) if name in names.identities else _forsaken(name, left))
     return lines
 
 

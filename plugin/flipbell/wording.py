@@ -26,6 +26,11 @@ def suggestion(word: str, choices: Iterable[str]) -> str:
     return f", did you mean {by_lower[close[0]]!r}?" if close else ""
 
 
+def lowered(text: str) -> str:
+    """Return a sentence's begin in small letters, unless it is an abbreviation, as in "IP"."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 def listed(words: Sequence[str]) -> str:
     """Return `a, b or c`."""
     return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
@@ -45,6 +50,14 @@ def may_be_token(value: str) -> bool:
     )
 
 
+def without_token(word: str) -> str:
+    """Return a word of a command line as it is, or an ellipsis if it may be a token."""
+    name, equals, value = word.partition("=")
+    if re.fullmatch(r"-{1,2}[a-z-]+", name):
+        return f"{name}{equals}{'…' if may_be_token(value) else value}"
+    return "…" if may_be_token(word) else word
+
+
 def is_token_like(name: str) -> bool:
     """Return whether a name looks like a token, as no name of a room or a channel does."""
     return bool(_TOKEN.fullmatch(name) and re.search(r"\d", name) and re.search(r"[A-Za-z]", name))
@@ -62,7 +75,7 @@ def user_name(number: int | None = None) -> str:
 
 
 def not_permitted(path: str, mode: int) -> str:
-    """Return why this user may not read a file or directory, and what mends it.
+    """Return why this user cannot read a file or directory, and what mends it.
 
     *mode* are the permissions that its owner gives it.
     """
@@ -70,14 +83,15 @@ def not_permitted(path: str, mode: int) -> str:
     while above not in ("", "/") and os.access(os.path.dirname(above), os.X_OK) is False:
         above = os.path.dirname(above)
     if above and not os.access(above, os.X_OK):
-        return f"{user_name()} may not read it, for {above} lets only others in; chmod a+x it"
+        return f"{user_name()} cannot read it, as it may not enter {above}; chmod a+x {above}"
     try:
         owner = os.stat(path).st_uid
     except OSError:
-        return f"{user_name()} may not read it; chown it to the agent's user"
+        return f"{user_name()} cannot read it; chown it to the agent's user"
     if owner == os.geteuid():
-        return f"{user_name()} may not read it, and owns it; chmod {mode:o} it"
+        return f"{user_name()} cannot read it, although it is the owner; chmod {mode:o} it"
     remedy = "chown it to the agent's user, and run this as that user"
     if mode & stat.S_IROTH:
         remedy = f"chmod {mode:o} it"
-    return f"{user_name()} may not read it, for it belongs to {user_name(owner)}; {remedy}"
+    name = user_name(owner).removeprefix("user ")
+    return f"{user_name()} cannot read it; it is owned by {name}; {remedy}"

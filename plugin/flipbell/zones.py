@@ -7,7 +7,7 @@ import re
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from flipbell.wording import suggestion
+from flipbell.wording import shown, suggestion
 
 if TYPE_CHECKING:
     from datetime import tzinfo
@@ -42,7 +42,15 @@ def find(name: str) -> tzinfo | None:
     known = zoneinfo.available_timezones()
     if not known:
         raise ZoneError(f"{_EXPECTED}; this host has no time zone data: add its package tzdata")
-    raise ZoneError(f"{_EXPECTED}, got {name[:60]!r}{suggestion(name, sorted({*known, LOCAL}))}")
+    raise ZoneError(f"{_EXPECTED}, got {_shown(name)}{suggestion(name, sorted({*known, LOCAL}))}")
+
+
+def _shown(name: str) -> str:
+    """Return a name in quotes; of one that may be a token in the wrong place, only its length."""
+    is_zone_like = "/" in name and all(
+        re.fullmatch(r"[A-Za-z_.-]{1,20}", each) for each in name.split("/")
+    )
+    return repr(name) if is_zone_like else shown(name)
 
 
 def clock(epoch: float, zone: str = UTC) -> str:

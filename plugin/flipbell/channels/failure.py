@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from flipbell.model import Outcome, Verdict
+from flipbell.wording import lowered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -144,20 +145,16 @@ def _lookup_cause(error: socket.gaierror) -> str:
 
 def _system_cause(error: OSError) -> str:
     if error.errno is not None:
-        return _CAUSES.get(error.errno) or _lower(os.strerror(error.errno))
+        return _CAUSES.get(error.errno) or lowered(os.strerror(error.errno))
     status = re.search(r"Tunnel connection failed: (\d{3})", str(error))
     return f"it refuses the connection with HTTP {status[1]}" if status else "no connection"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
 
 
 def _tls_cause(root: BaseException) -> str:
     remedy = "check `url` and `verify`"
     if isinstance(root, ssl.SSLCertVerificationError):
         remedy = _REMEDIES.get(root.verify_code, remedy)
-        return f"{_lower(root.verify_message.rstrip('.'))}; {remedy}"
+        return f"{lowered(root.verify_message.rstrip('.'))}; {remedy}"
     word = str(getattr(root, "reason", None) or "")
     if not re.fullmatch(r"[A-Z0-9_]+", word):
         return f"no secure connection; {remedy}"
@@ -177,7 +174,7 @@ def _break_cause(root: BaseException) -> str:
     if isinstance(root, http.client.HTTPException):
         return _NO_HTTP
     if isinstance(root, OSError) and root.errno is not None:
-        return _lower(os.strerror(root.errno))
+        return lowered(os.strerror(root.errno))
     return "the connection broke"
 
 
@@ -193,5 +190,5 @@ def _local(error: Exception) -> str:
     if isinstance(error, requests.exceptions.InvalidURL):
         return "check `url`"
     if isinstance(error, OSError) and error.errno is not None:
-        return _lower(os.strerror(error.errno))
+        return lowered(os.strerror(error.errno))
     return f"{type(error).__name__}; check the channel"

@@ -161,7 +161,7 @@ def _verify(section: Section) -> bool | str:
             "verify", f"expected true, false or the absolute path of a CA file, got {shown(value)}"
         )
     elif value is not None and not os.path.exists(value):
-        section.warn("verify", f"{value}: no such file; expected a CA file")
+        section.warn("verify", f"{value}: no such file; expected a CA file", blocks=True)
     return value or True
 
 

@@ -123,7 +123,8 @@ def token_of(section: Section) -> Token | None:
         checked_token(read_token(value), value)
     except TokenError as error:
         section.warn(name, str(error), blocks=True)
-    with contextlib.suppress(OSError):  # told already
+        return Token(file=value)
+    with contextlib.suppress(OSError):  # removed meanwhile
         if os.stat(value).st_mode & stat.S_IROTH:
             section.warn(name, f"{value}: every user of this host can read it; chmod 600 it")
     return Token(file=value)

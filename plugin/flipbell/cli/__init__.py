@@ -7,11 +7,13 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import sys
+import warnings
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 from flipbell import __version__
-from flipbell.wording import listed, suggestion
+from flipbell.wording import listed, shown, suggestion, user_name, without_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,10 +53,14 @@ class CommandError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports a wrong call in one line, with what was probably meant."""
+    """Reports a wrong call in one line, with what was probably meant.
+
+    What may be a token is not repeated.
+    """
 
     def error(self, message: str) -> NoReturn:
         """Exit with a usage error, also if stderr is not read."""
+        message = re.sub(r"(?s)(ignored explicit argument) .*", r"\1", message)
         with contextlib.suppress(BrokenPipeError):
             print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(USAGE)
@@ -64,12 +70,14 @@ class _Parser(argparse.ArgumentParser):
         options = [word.partition("=")[0] for word in arguments if word.startswith("-")]
         hints = (suggestion(option, self._option_string_actions) for option in options)
         hint = next(filter(None, hints), "")
-        self.error(f"unrecognized arguments: {' '.join(arguments)}{hint}")
+        self.error(f"unrecognized arguments: {' '.join(map(without_token, arguments))}{hint}")
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         if action.choices is not None and value not in action.choices:
             words = [str(choice) for choice in action.choices]
-            message = f"expected {listed(words)}, got {value!r}{suggestion(str(value), words)}"
+            message = (
+                f"expected {listed(words)}, got {shown(str(value))}{suggestion(str(value), words)}"
+            )
             raise argparse.ArgumentError(action, message)
 
 
@@ -92,6 +100,8 @@ def main(arguments: Sequence[str]) -> int:
 
     fill_standard_descriptors()  # an agent may have closed them
     os.umask(os.umask(0o077) & 0o077)  # one that takes our own rights away is of no use
+    # `check-config` says what `verify: false` means; urllib3 would repeat it for each request.
+    warnings.filterwarnings("ignore", "Unverified HTTPS request")
     sys.stdout = _writable(sys.stdout)
     sys.stderr = _writable(sys.stderr)
     try:
@@ -186,7 +196,7 @@ def _refuse_unknown_command(word: str) -> None:
     known = ["run", *_MODULES, "help", "version"]
     if word not in known:
         hint = suggestion(word, known) or "; flipbell help lists them"
-        raise CommandError(f"no command {word[:60]!r}{hint}")
+        raise CommandError(f"no command {shown(word)}{hint}")
 
 
 def act_as_owner(options: argparse.Namespace) -> None:
@@ -203,9 +213,24 @@ def act_as_owner(options: argparse.Namespace) -> None:
     for needed in (sys.executable, os.__file__, __file__):
         if not os.access(needed, os.R_OK):
             raise CommandError(
-                f"{state} belongs to user {os.geteuid()}, who cannot read {needed}; "
+                f"{state} belongs to {user_name()}, who cannot read {needed}; "
                 "install flipbell where that user can use it"
             )
+
+
+def known_state(option: str | None) -> str:
+    """Return the state directory of a command whose answer depends on what is in it.
+
+    Raises CommandError if that of this host's checks is another user's and this user has none:
+    an answer from an empty state would be wrong.
+    """
+    from flipbell import ownership, places
+
+    directory = places.find_state(option, os.environ)
+    reason = ownership.hidden_state(option, directory)
+    if reason is not None and not os.path.lexists(directory):
+        raise CommandError(reason)
+    return directory
 
 
 def _flush() -> None:
@@ -222,7 +247,7 @@ def seconds(text: str) -> float:
     expected = f"seconds from 0 to {_LONGEST}"
     number = _number(text, expected)
     if not 0 <= number <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:60]!r}")
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}")
     return number
 
 
@@ -235,7 +260,7 @@ def _number(text: str, expected: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text[:60]!r}") from None
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {shown(text)}") from None
 
 
 def whole_number(least: int, most: int) -> Callable[[str], int]:
@@ -245,7 +270,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
         is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
         if not (is_number and least <= int(text) <= most):
             expected = f"expected a whole number from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"{expected}, got {text[:60]!r}")
+            raise argparse.ArgumentTypeError(f"{expected}, got {shown(text)}")
         return int(text)
 
     return read
@@ -253,7 +278,7 @@ def whole_number(least: int, most: int) -> Callable[[str], int]:
 
 def _parser(asked: Sequence[str]) -> _TopParser:
     """Return a parser that knows the command asked for, or all if it is none of them."""
-    parser = _TopParser(prog="flipbell", description=_ABOUT)
+    parser = _TopParser(prog="flipbell", description=_ABOUT, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"flipbell {__version__}")
     commands = parser.commands = parser.add_subparsers(
         title="commands", metavar="COMMAND", parser_class=_Parser
@@ -284,6 +309,8 @@ def add_command(
     """
     parser = commands.add_parser(
         name,
+        # An abbreviation, as `--token`, would take a secret for the path that the option expects.
+        allow_abbrev=False,
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog=f"example: {example}",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from flipbell import orders, places, recorder
+from flipbell import orders, recorder
 from flipbell.binding import config_for
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.cli.tables import table
 from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
@@ -38,7 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         default="list",
         help="list them (default); let another take over; or forget one",
     )
-    parser.add_argument("name", nargs="*", help="rename: OLD NEW; drop: NAME")
+    parser.add_argument("name", nargs="*", default=[], help="rename: OLD NEW; drop: NAME")
     parser.add_argument("--json", action="store_true", help="with list: one JSON object a line")
 
 
@@ -77,7 +76,7 @@ def command(options: argparse.Namespace) -> int:
     if len(options.name) != _ARGUMENTS[options.action]:
         expected = {"list": "no name", "rename": "OLD NEW", "drop": "NAME"}[options.action]
         raise CommandError(f"channels {options.action}: expected {expected}")
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     rooms = Rooms(config_for(directory, options.config), Extensions.load().channel_types())
     rooms.refresh()
     ledger = Ledger.view(directory)
@@ -92,9 +91,10 @@ def command(options: argparse.Namespace) -> int:
     recorder.append(directory, [orders.encode(order, time.time())])
     recorder.rouse(directory, options.config)
     if order.successor:
-        print(f"channel {order.successor} takes over what {order.name} was doing")
+        done = f"channel {order.successor} takes over what {order.name} was doing"
     else:
-        print(f"channel {order.name} is dropped with all that it has left open")
+        done = f"channel {order.name} is dropped with all that it has left open"
+    print(f"{done}: a courier does it within seconds")
     return 0
 
 

@@ -19,6 +19,7 @@ from flipbell.log import escaped
 from flipbell.model import Status, Transition, Verdict
 from flipbell.places import find_state
 from flipbell.rooms import Rooms
+from flipbell.wording import is_token_like, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -74,7 +75,11 @@ def _notes(state: str, config: str, types: Mapping[str, ChannelType]) -> list[st
             recent = ledger.renames(since=time.time() - _RECENT)
             return [
                 *(f"{clock(each.at)}: {each}" for each in recent),
-                *unclosed.warnings(ledger, rooms.names(), rooms.channels),
+                *unclosed.renamings(ledger, rooms.names()),
+                *(
+                    f"warning: {text}"
+                    for text in unclosed.warnings(ledger, rooms.names(), rooms.channels)
+                ),
             ]
         finally:
             ledger.close()
@@ -176,18 +181,23 @@ def _as_json(read: config.Config, answers: dict[str, Outcome]) -> dict[str, obje
     }
 
 
+def _named(channel: str) -> str:
+    return "of that name" if is_token_like(channel) else repr(channel)
+
+
 def test(options: argparse.Namespace) -> int:
     """Send a test; return 0 where the room has it."""
     try:
         status = Status.parse(options.status)
-    except ValueError as error:
-        raise CommandError(f"--status: {error}") from None
+    except ValueError:
+        expected = "expected OK, WARNING, CRITICAL, UNKNOWN or a number"
+        raise CommandError(f"--status: {expected}, got {shown(options.status)}") from None
     read, types = _read(options)
     channel = read.channels.get(options.channel)
     if channel is None:
         known = ", ".join(sorted(read.channels)) or "none"
         raise CommandError(
-            f"no channel {options.channel} works in {read.directory}, only: {known}; "
+            f"no usable channel {_named(options.channel)} in {read.directory} (usable: {known}); "
             "see flipbell check-config"
         )
     now = time.time()
@@ -197,7 +207,7 @@ def test(options: argparse.Namespace) -> int:
         check="flipbell test",
         previous=None,
         status=status,
-        output="Nothing has happened: somebody tries whether this room hears.",
+        output="This is a test notification; nothing is wrong.",
         occurred_at=now,
     )
     notify = status in channel.notify
@@ -206,7 +216,8 @@ def test(options: argparse.Namespace) -> int:
     )
     outcome = types[channel.type].open(channel).send(notification)
     if outcome.verdict is Verdict.DELIVERED:
-        print(f"channel {channel.name} has it, and {'rings' if notify else 'does not ring'}")
+        rings = "rings" if notify else "does not ring"
+        print(f"channel {channel.name} accepted the test message, and {rings}")
         return 0
     print(f"channel {channel.name}: {outcome.reason}")
     return 1

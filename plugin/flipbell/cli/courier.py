@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flipbell import fifo, log, look, places, state, summon, unit
-from flipbell.cli import CommandError, add_command, seconds
+from flipbell.cli import CommandError, add_command, known_state, seconds
 from flipbell.ledger import Ledger, LedgerError
 from flipbell.log import escaped
 
@@ -134,7 +134,8 @@ def _on_end_signals(end: Callable[[], None]) -> None:
 
 def flush(options: argparse.Namespace) -> int:
     """Have everything tried; return 0 only when nothing is left."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
+    state.check(directory)
     if not os.path.isdir(directory):
         return 0  # nothing was ever recorded
     state.prepare(directory)
@@ -206,7 +207,9 @@ def _wait_for_other(directory: str, options: argparse.Namespace) -> bool:
         seen = look.survey(directory, options.config)
         if seen.is_all_delivered:
             return True
-        if not seen.untaken and all(_failed_since(channel, begun) for channel in seen.waiting):
+        # A ledger that the courier is about to set aside cannot be read for a moment.
+        is_taken = seen.is_known and not seen.untaken
+        if is_taken and all(_failed_since(channel, begun) for channel in seen.waiting):
             return False
     return False
 

@@ -8,8 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import orders, places, recorder, spool
-from flipbell.cli import CommandError, add_command, whole_number
+from flipbell import orders, recorder, spool
+from flipbell.cli import CommandError, add_command, known_state, whole_number
 from flipbell.cli.tables import clock, table
 from flipbell.ledger import Ledger
 from flipbell.orders import Dismissal
@@ -37,7 +37,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "action", choices=["list", *_DONE], help="show them, send them, or take them off the list"
     )
     number = whole_number(1, _LARGEST)
-    parser.add_argument("id", nargs="*", type=number, help="only these, as the list numbers them")
+    parser.add_argument(
+        "id", nargs="*", default=[], type=number, help="only these, as the list numbers them"
+    )
     parser.add_argument("--channel", metavar="NAME", help="only those of this channel")
     parser.add_argument("--all", action="store_true", help="with retry or dismiss: all of them")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -45,7 +47,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def command(options: argparse.Namespace) -> int:
     """List, revive or dismiss; return 1 if the list is not empty."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     letters = _letters(directory, options)
     if options.action == "list":
         _show(letters, as_json=options.json)

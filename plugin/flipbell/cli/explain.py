@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from flipbell import places, spool
+from flipbell import spool
 from flipbell.binding import config_for
-from flipbell.cli import CommandError, add_command
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.cli.tables import table
 from flipbell.config import load
 from flipbell.explain import explain
@@ -18,7 +17,7 @@ from flipbell.extensions import Extensions
 from flipbell.ledger import Ledger
 from flipbell.log import escaped
 from flipbell.model import Status
-from flipbell.wording import suggestion
+from flipbell.wording import shown, suggestion
 
 if TYPE_CHECKING:
     import argparse
@@ -48,9 +47,12 @@ def command(options: argparse.Namespace) -> int:
     """Explain; return 0 if a room would be told, 1 if none would."""
     try:
         status = Status.parse(options.status)
-    except ValueError as error:
-        raise CommandError(str(error)) from None
-    directory = places.find_state(options.state, os.environ)
+    except ValueError:
+        got = shown(options.status)
+        raise CommandError(
+            f"expected OK, WARNING, CRITICAL, UNKNOWN or a number, got {got}"
+        ) from None
+    directory = known_state(options.state)
     extensions = Extensions.load()
     config = load(config_for(directory, options.config), extensions.channel_types())
     ledger = Ledger.view(directory)

@@ -6,8 +6,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from flipbell import places, recorder, spool
-from flipbell.cli import CommandError, add_command
+from flipbell import recorder, spool
+from flipbell.cli import CommandError, add_command, known_state
 from flipbell.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _is_known(directory: str, host: str, check: str) -> bool:
 
 def command(options: argparse.Namespace) -> int:
     """Record that a check is to be forgotten."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     if not _is_known(directory, options.host, options.check):
         raise CommandError(f"{options.check} on {options.host} was never seen; see flipbell status")
     host, check = os.fsencode(options.host), os.fsencode(options.check)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 import time
@@ -12,10 +11,20 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from flipbell import perfdata, places
-from flipbell.cli import CommandError, add_command
-from flipbell.cli.tables import clock, colored, columns, fitted, table, width
+from flipbell import perfdata
+from flipbell.cli import CommandError, add_command, known_state
+from flipbell.cli.tables import (
+    clock,
+    colored,
+    columns,
+    fitted,
+    name_columns,
+    table,
+    whole_line,
+    width,
+)
 from flipbell.ledger import Ledger
+from flipbell.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +35,8 @@ if TYPE_CHECKING:
 _LOOK = 0.5  # seconds between looks with --follow
 _LEAST_OUTPUT = 20  # columns for what the check reported, however narrow the terminal is
 _WITHOUT_TERMINAL = 1000  # columns of a line that no terminal shows
+_NARROW = 100  # columns; with fewer, a line is left without what matters least
+_WITHOUT_OFFSET = len("2026-11-23 02:00:00")
 _MOST = 1_000_000_000
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -53,16 +64,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _count(text: str) -> int:
     if not (text.isdecimal() and 0 < int(text) < _MOST):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {shown(text)}")
     return int(text)
 
 
 def command(options: argparse.Namespace) -> int:
     """Show the newest changes, oldest first."""
-    directory = places.find_state(options.state, os.environ)
+    directory = known_state(options.state)
     since = _since(options.since, time.time())
-    if not options.json:
-        _show_renames(directory, options.channel, since)
     seen = _show_newest(directory, options, since)
     while options.follow:
         time.sleep(_LOOK)
@@ -80,6 +89,9 @@ def _show_newest(directory: str, options: argparse.Namespace, since: float) -> i
         numbers = ledger.newest(
             _filter(options, since), limit=options.limit, since=since, channel=options.channel
         )
+        # What is older than the first change shown was left out by the limit.
+        first = ledger.occurred_after(numbers[0] - 1) if len(numbers) == options.limit else None
+        _show_renames(ledger, options, since if first is None else max(since, first))
         for page in ledger.entries(numbers):
             _show(page, options)
     finally:
@@ -128,22 +140,18 @@ def _since(text: str | None, now: float) -> float:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise CommandError(
-            f"--since: expected 90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z, got {text!r}"
+            f"--since: expected 90s, 15m, 2h, 3d or 2026-11-23T02:00:00Z, got {shown(text)}"
         ) from None
     return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _show_renames(directory: str, channel: str | None, since: float) -> None:
-    """Print which channels took over from others, or were dropped."""
-    ledger = Ledger.view(directory)
-    if ledger is None:
+def _show_renames(ledger: Ledger, options: argparse.Namespace, since: float) -> None:
+    """Print which channels took over from others, or were dropped, unless checks were asked for."""
+    if options.json or (options.host, options.check) != ("*", "*"):
         return
-    try:
-        for each in ledger.renames(since):
-            if channel in (None, each.old, each.new):
-                print(f"{clock(each.at)}  {each}")
-    finally:
-        ledger.close()
+    for each in ledger.renames(since):
+        if options.channel in (None, each.old, each.new):
+            print(f"{clock(each.at)}  {each}")
 
 
 def _show(entries: list[Entry], options: argparse.Namespace) -> None:
@@ -153,7 +161,7 @@ def _show(entries: list[Entry], options: argparse.Namespace) -> None:
     elif entries:
         lines = table([_row(*entry) for entry in entries]).split("\n")
         for line, (transition, _) in zip(lines, entries, strict=True):
-            print(colored(_with_output(line, transition), transition.status))
+            print(colored(whole_line(_with_output(line, transition)), transition.status))
     sys.stdout.flush()
 
 
@@ -182,12 +190,11 @@ def _as_json(transition: Transition, deliveries: list[Sent]) -> dict[str, object
 
 
 def _row(transition: Transition, deliveries: list[Sent]) -> tuple[str, ...]:
-    before = f"was {transition.previous.name}" if transition.previous else "first seen"
+    room = name_columns(_WITHOUT_TERMINAL, 6)
+    name = f"{fitted(transition.check, room)} on {fitted(transition.host, room)}"
     sent = ", ".join(f"{channel}: {state}" for channel, state, _ in deliveries)
-    return (
-        clock(transition.occurred_at),
-        transition.word,
-        f"{transition.check} on {transition.host}",
-        before,
-        sent or "not told",
-    )
+    sent = sent or "not told"
+    if columns(_WITHOUT_TERMINAL) < _NARROW:
+        return (clock(transition.occurred_at)[:_WITHOUT_OFFSET], transition.word, name, sent)
+    before = f"was {transition.previous.name}" if transition.previous else "first seen"
+    return (clock(transition.occurred_at), transition.word, name, before, sent)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from flipbell.cli import CommandError, add_command
 from flipbell.cli.shipped import shipped
 from flipbell.cli.tables import table
-from flipbell.wording import suggestion
+from flipbell.wording import suggestion, without_token
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ def command(options: argparse.Namespace) -> int:
         return 0
     if options.agent not in folders:
         names = f"{', '.join(folders)}{suggestion(options.agent, folders)}"
-        raise CommandError(f"no hook for {options.agent}; there are: {names}")
+        raise CommandError(f"no hook for {without_token(options.agent)}; there are: {names}")
     files = _files(folders[options.agent], options.file)
     if options.install:
         _install(Path(options.install), files)

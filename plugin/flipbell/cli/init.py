@@ -20,6 +20,7 @@ from flipbell.cli import CommandError, add_command, service
 from flipbell.cli.shipped import shipped
 from flipbell.config import load
 from flipbell.extensions import Extensions
+from flipbell.wording import is_token_like, may_be_token, shown, user_name
 
 if TYPE_CHECKING:
     import argparse
@@ -62,6 +63,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def command(options: argparse.Namespace) -> int:
     """Set up; never overwrite anything."""
+    if is_token_like(options.channel):
+        raise CommandError("--channel: this looks like a token; use --token-from FILE for that")
     owner = _owner(options.user)
     config = places.said_config(options.config, os.environ) or places.own_config(os.environ)
     directory = places.find_state(options.state, os.environ)
@@ -69,7 +72,9 @@ def command(options: argparse.Namespace) -> int:
     token = os.path.join(os.path.dirname(config), f"{options.channel}.token")
     for path in (channel, token):
         if os.path.lexists(path):
-            raise CommandError(f"{path} exists; nothing was written")
+            raise CommandError(
+                f"{path} exists; nothing was written; for a further channel, give --channel NAME"
+            )
     content = _channel_file(options, token, channel)
     for place in (config, os.path.dirname(directory)):
         _refuse_unreachable(place, owner)
@@ -122,7 +127,7 @@ def _owner(user: str | None) -> pwd.struct_passwd:
     try:
         found = pwd.getpwuid(os.geteuid()) if user is None else pwd.getpwnam(user)
     except KeyError:
-        name = f"user {os.geteuid()} has no name" if user is None else f"{user!r}: no such user"
+        name = f"{user_name()} has no name" if user is None else f"{shown(user)}: no such user"
         raise CommandError(f"--user: {name}") from None
     if found.pw_uid != os.geteuid() and os.geteuid() != 0:
         raise CommandError(f"--user {user}: only root can set up for another user")
@@ -130,11 +135,21 @@ def _owner(user: str | None) -> pwd.struct_passwd:
 
 
 def _secret(file: str | None) -> str:
+    if file is not None and not _is_path(file):
+        raise CommandError(f"--token-from: expected a file that holds the token, got {shown(file)}")
     try:
         secret = _asked() if file is None else read_token(file)
         return checked_token(secret, "the token")
     except TokenError as error:
         raise CommandError(str(error)) from None
+
+
+def _is_path(text: str) -> bool:
+    """Return whether a text is a path, and not a token in the place of one."""
+    if os.path.lexists(text):
+        return True
+    is_plain = text.startswith(("/", "./", "../")) or not may_be_token(text)
+    return is_plain and not any(map(is_token_like, text.split("/")))
 
 
 def _asked() -> str:
@@ -153,7 +168,7 @@ def _rights_for(path: str, owner: pwd.struct_passwd) -> AbstractContextManager[N
     """
     user = places.keeper(path) if os.geteuid() == 0 else 0
     if user not in (0, owner.pw_uid):
-        raise CommandError(f"{path}: user {user} owns what is above it; name another place")
+        raise CommandError(f"{path}: {user_name(user)} owns what is above it; name another place")
     return identity.ActingAs(user) if user else contextlib.nullcontext()
 
 
@@ -192,9 +207,11 @@ def _refuse_unreachable(path: str, owner: pwd.struct_passwd) -> None:
     while path != "/":
         try:
             found = os.stat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             path = os.path.dirname(path)
             continue
+        if not stat.S_ISDIR(found.st_mode):
+            raise CommandError(f"{path}: not a directory; name another place")
         if found.st_uid == owner.pw_uid:
             bit = stat.S_IXUSR
         else:
@@ -211,6 +228,11 @@ def _refuse_unusable(directory: str, owner: pwd.struct_passwd) -> None:
     found = os.stat(directory)
     if not stat.S_ISDIR(found.st_mode):
         raise CommandError(f"state directory {directory}: not a directory; name another")
+    if found.st_uid not in (0, owner.pw_uid):
+        raise CommandError(
+            f"state directory {directory}: belongs to {user_name(found.st_uid)}; for a second "
+            "user, give --state DIR and --config DIR of its own"
+        )
     if found.st_uid != owner.pw_uid or found.st_mode & 0o022:
         raise CommandError(
             f"state directory {directory}: not {owner.pw_name}'s alone; first do "

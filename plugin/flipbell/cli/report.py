@@ -11,7 +11,7 @@ from flipbell import identity, log, places, recorder, relay
 from flipbell.agents import BUILT_IN, NO_LONGER_CHECKED, FormatError, Given, built_in
 from flipbell.cli import CommandError, add_command, epoch
 from flipbell.model import CheckResult, Status
-from flipbell.wording import suggestion
+from flipbell.wording import suggestion, without_token
 
 if TYPE_CHECKING:
     import argparse
@@ -97,7 +97,9 @@ def _format(options: argparse.Namespace) -> AgentFormat:
     if name not in others:
         names = sorted({*BUILT_IN, *others})
         hint = suggestion(name, names)
-        raise CommandError(f"--from {name}: expected one of {', '.join(names)}{hint}")
+        raise CommandError(
+            f"--from {without_token(name)}: expected one of {', '.join(names)}{hint}"
+        )
     return others[name]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -15,6 +16,7 @@ from flipbell import places
 from flipbell.channels.token import TokenError
 from flipbell.cli import CommandError, add_command, whole_number
 from flipbell.log import escaped
+from flipbell.wording import lowered
 
 if TYPE_CHECKING:
     import argparse
@@ -162,8 +164,17 @@ def _server(options: argparse.Namespace, place: Place) -> RoomServer:
     try:
         return RoomServer(app, place.store, (options.host, options.port), tls)
     except (OSError, socket.gaierror) as error:
-        where = f"{options.host} port {options.port}"
-        raise CommandError(f"{where}: {error}; name another --port, or 0 for a free one") from None
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        raise CommandError(
+            f"cannot listen on {host}:{options.port}: {_cause(error)}; "
+            "name another --port, or 0 for a free one"
+        ) from None
+
+
+def _cause(error: OSError) -> str:
+    """Return the system's words for an error, of which cheroot keeps the text alone."""
+    text = re.search(r"\[Errno -?\d+\] ([^)]*)", str(error))
+    return lowered(text[1] if text else error.strerror or str(error))
 
 
 def _tell(options: argparse.Namespace, place: Place, server: RoomServer) -> None:
@@ -177,7 +188,7 @@ def _tell(options: argparse.Namespace, place: Place, server: RoomServer) -> None
         told = f"--url {server.url} --room {room.id} --token-from {shlex.quote(file)}"
         print(f"    a channel for it: flipbell init {escaped(told)}")
     if is_loopback(options.host):
-        print("Every user of this machine can read it on the page, and nobody from elsewhere.")
+        print("Every user of this machine can read it on the page, and no one from elsewhere.")
     else:
         reached = "this machine" if server.is_everywhere else options.host
         print(f"ANYONE who can reach {reached} can read it on the page.")

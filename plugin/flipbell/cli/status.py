@@ -11,20 +11,33 @@ from fnmatch import fnmatchcase
 from flipbell import look
 from flipbell.cli import add_command, seconds
 from flipbell.cli.metrics import as_prometheus
-from flipbell.cli.tables import clock, colored, columns, fitted, padded, table, width
+from flipbell.cli.tables import (
+    clock,
+    colored,
+    columns,
+    fitted,
+    name_columns,
+    padded,
+    table,
+    time_of_day,
+    whole_line,
+    width,
+)
 from flipbell.log import escaped
 from flipbell.message import duration, first_lines
 from flipbell.model import Status
+from flipbell.retry import MAX_CLOSED
 from flipbell.unit import is_borrowed
+from flipbell.wording import shown
 
 # Seconds that recorded results may wait: for a courier at work, and without one.
 _STUCK = 60.0
 _FORSAKEN = 10.0
 _LONG_FORSAKEN = 300.0
 
-_NAME_COLUMNS = 40
 _LEAST_COLUMNS = 20
 _USUAL_COLUMNS = 160
+_NARROW = 140  # columns; with fewer, a line says for how long and not since when
 _UNKNOWN = "not known"
 _NO_CHANNEL = "no usable channel: no notification can be sent"
 
@@ -68,7 +81,7 @@ def _problem(text: str) -> Status:
     try:
         status = Status.parse(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{expected}, got {text!r}") from None
+        raise argparse.ArgumentTypeError(f"{expected}, got {shown(text)}") from None
     if status is Status.OK:
         raise argparse.ArgumentTypeError(f"{expected}: only checks that are not OK are listed")
     return status
@@ -108,6 +121,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
         "known": seen.is_known,
         "faults": list(seen.faults),
         "notes": list(seen.notes),
+        "warnings": list(seen.warnings),
         "problems": [str(problem) for problem in seen.problems],
         "courier": seen.is_courier_alive,
         "killed_couriers": seen.killed[0],
@@ -122,6 +136,7 @@ def _as_json(seen: look.Survey) -> dict[str, object]:
                 "waiting": view.waiting,
                 "dead": view.dead,
                 "perhaps": view.perhaps,
+                "closed_until": view.closed_until,
                 "fault": view.fault,
             }
             for view in seen.channels
@@ -140,7 +155,8 @@ def as_plugin(seen: look.Survey, limit: float, now: float) -> tuple[Status, str]
     text = escaped("; ".join(critical + warning)).replace("|", "/")
     if not seen.is_known:
         return Status.UNKNOWN, text
-    return status, f"{text or _counted(len(seen.channels), 'channel')} | {_metrics(seen, now)}"
+    configured = sum(view.is_configured for view in seen.channels)
+    return status, f"{text or _counted(configured, 'channel')} | {_metrics(seen, now)}"
 
 
 def _critical(seen: look.Survey, limit: float, now: float) -> list[str]:
@@ -157,10 +173,16 @@ def _critical(seen: look.Survey, limit: float, now: float) -> list[str]:
 
 
 def _warnings(seen: look.Survey, now: float) -> list[str]:
-    dead = sum(view.dead for view in seen.channels)
+    dead, perhaps = (
+        sum(view.dead for view in seen.channels),
+        sum(view.perhaps for view in seen.channels),
+    )
     return [
         *(str(problem) for problem in seen.problems if not problem.is_warning),
         *([f"{_counted(dead, 'message')} given up"] if dead else []),
+        *([f"{_counted(perhaps, 'message')} perhaps delivered"] if perhaps else []),
+        *([_killed(*seen.killed)] if seen.has_killed_couriers else []),
+        *seen.warnings,
         *([] if seen.has_channels else [_NO_CHANNEL]),
         *([_forsaken(seen, now)] if _is_forsaken(seen, _FORSAKEN, now) else []),
         *([_stuck(seen, now)] if _is_stuck(seen, now) else []),
@@ -217,11 +239,12 @@ def _as_text(seen: look.Survey, checks: str) -> str:
     ]
     parts += [f"broken: {fault}" for fault in seen.faults]
     parts += [str(problem) for problem in seen.problems]
+    parts += [f"warning: {escaped(warning)}" for warning in seen.warnings]
     parts += [f"note: {note}" for note in seen.notes]
     parts += [_killed(*seen.killed)] if seen.has_killed_couriers else []
     parts += [_failing_line(failing, line) for failing, line in _with_lines(seen.failing, now)]
     if seen.channels:
-        parts.append(table([_channel(view) for view in seen.channels]))
+        parts.append(table([_channel(view, now) for view in seen.channels]))
     if not seen.has_channels:
         parts.append(_NO_CHANNEL)
     if _is_forsaken(seen, 0.0, now):
@@ -253,11 +276,12 @@ def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[loo
     """Return each check with its line so far, all of one width."""
     if not failing:
         return []
+    room = name_columns(_USUAL_COLUMNS, 4)
     rows = [
         (
             each.status.name,
-            f"{fitted(each.check, _NAME_COLUMNS)} on {fitted(each.host, _NAME_COLUMNS)}",
-            f"since {clock(each.since)}, for {duration(now - each.since)}",
+            f"{fitted(each.check, room)} on {fitted(each.host, room)}",
+            _lasting(each.since, now),
         )
         for each in failing
     ]
@@ -266,14 +290,19 @@ def _with_lines(failing: tuple[look.Failing, ...], now: float) -> list[tuple[loo
     return [(each, padded(line, widest)) for each, line in zip(failing, lines, strict=True)]
 
 
+def _lasting(since: float, now: float) -> str:
+    lasting = f"for {duration(now - since)}"
+    return lasting if columns(_USUAL_COLUMNS) < _NARROW else f"since {clock(since)}, {lasting}"
+
+
 def _failing_line(failing: look.Failing, begin: str) -> str:
     """Return a check's line with what the check reported, as far as the terminal has room."""
     room = max(_LEAST_COLUMNS, columns(_USUAL_COLUMNS) - width(begin) - 2)
     output = fitted(first_lines(failing.output).partition("\n")[0], room)
-    return colored(f"{begin}  {output}".rstrip(), failing.status)
+    return colored(whole_line(f"{begin}  {output}".rstrip()), failing.status)
 
 
-def _channel(view: look.ChannelView) -> tuple[str, ...]:
+def _channel(view: look.ChannelView, now: float) -> tuple[str, ...]:
     facts = []
     if view.waiting:
         facts.append(f"{view.waiting} waiting")
@@ -285,6 +314,19 @@ def _channel(view: look.ChannelView) -> tuple[str, ...]:
         facts.append("paused")
     if view.state.last_error:
         facts.append(view.state.last_error)
+    if view.waiting:
+        facts += _next_try(view, now)
     if view.fault:
         facts.append(view.fault)
-    return ("channel", view.state.name, "; ".join(facts) or "all delivered")
+    is_used = view.state.last_success_at is not None
+    nothing = "all delivered" if is_used else "nothing sent yet"
+    return ("channel", view.state.name, "; ".join(facts) or nothing)
+
+
+def _next_try(view: look.ChannelView, now: float) -> list[str]:
+    """Return when a channel that something waits for is tried next, unless that is now."""
+    closed, own = view.closed_until or 0.0, view.state.next_try
+    if closed > now and closed >= own:
+        return [f"waits until {time_of_day(closed)} (the room asked)"]
+    # A time that is further ahead was written by a wrong clock, and the courier does not heed it.
+    return [f"next try at {time_of_day(own)}"] if 0 < own - now <= MAX_CLOSED else []

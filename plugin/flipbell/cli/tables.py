@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _COLORS = {"OK": "32", "WARNING": "33", "CRITICAL": "31", "UNKNOWN": "35"}
 _CUT = "…"
+_LEAST_NAME, _LONGEST_NAME = 12, 40  # columns
+_LEAST_TERMINAL = 60  # columns; lines are not cut to fewer
 _WIDE = ("W", "F")
 _WITHOUT_WIDTH = ("Mn", "Me", "Cf")
 
@@ -67,6 +69,23 @@ def columns(default: int) -> int:
     return shutil.get_terminal_size((default, 24)).columns if sys.stdout.isatty() else default
 
 
+def name_columns(default: int, share: int) -> int:
+    """Return how many columns the name of a check or host may take: one part in *share* of them.
+
+    *default* is as for `columns`. Without a terminal, a program that reads the line gets all of it.
+    """
+    room = columns(default)
+    if not sys.stdout.isatty():
+        return room
+    return max(_LEAST_NAME, min(_LONGEST_NAME, room // share))
+
+
+def whole_line(line: str) -> str:
+    """Return a line that fits the terminal, if that is not too narrow for any."""
+    room = columns(0)
+    return fitted(line, room) if room >= _LEAST_TERMINAL else line
+
+
 def colored(text: str, status: Status) -> str:
     """Return text in a status's colour, on a terminal that wants colours."""
     if not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
@@ -78,3 +97,8 @@ def clock(epoch: float) -> str:
     """Return a time in this host's time zone, with its offset from UTC."""
     moment = datetime.fromtimestamp(epoch, timezone.utc).astimezone()
     return moment.isoformat(" ", "seconds")
+
+
+def time_of_day(epoch: float) -> str:
+    """Return the hour, minute and second of a time that is near, in this host's time zone."""
+    return f"{datetime.fromtimestamp(epoch, timezone.utc).astimezone():%H:%M:%S}"
