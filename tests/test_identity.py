@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from conftest import NOBODY, Process, as_nobody, require_other_users, run_python, until
-from flipbell import places, quiet
+from flipbell import config, places, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +99,8 @@ def _use(site: Site) -> None:
 def test_everything_in_the_state_belongs_to_its_owner(
     nobodys: Site, hipchat_room: HipChatRoom
 ) -> None:
+    # A configuration that was just written may be half there, so nothing is idle yet.
+    until(lambda: config.age(config.signature(str(nobodys.config))) > 0.5)
     _record(nobodys)
     nobodys.deliver()
 

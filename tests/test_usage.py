@@ -88,7 +88,7 @@ def test_version_is_a_command_as_well(site: Site) -> None:
         ("hooks nagois", "zabbix, did you mean 'nagios'?"),
         ("hooks zzz", "no hook for zzz; there are: alertmanager, "),
         ("report --from nagois", "zabbix, did you mean 'nagios'?"),
-        ("dead lst", "expected list or retry, got 'lst', did you mean 'list'?"),
+        ("dead lst", "expected list, retry or dismiss, got 'lst', did you mean 'list'?"),
         ("status --format JSON", "or prometheus, got 'JSON', did you mean 'json'?"),
         ("room --port abc", "--port: expected a whole number from 0 to 65535, got 'abc'"),
         ("room --port 65536", "--port: expected a whole number from 0 to 65535, got '65536'"),
