@@ -73,6 +73,19 @@ def test_a_result_older_than_the_last_change_is_ignored_and_counted(ledger: Ledg
     assert ledger.setting("late") == 1
 
 
+def test_a_time_of_the_fronts_own_clock_is_never_late(ledger: Ledger) -> None:
+    with ledger.transaction():
+        for at, status in ((5.0, 2), (4.0, 0)):
+            ledger.take([(at, status, "h", "c", "", False)], POSITION, NOW)
+
+    assert [each.status.value for each, _ in ledger.history()] == [2, 0]
+
+
+def test_a_time_in_whole_seconds_is_any_moment_of_its_second(ledger: Ledger) -> None:
+    assert _take(ledger, (5.7, 2), (5.0, 0), (5.0, 1)) == ["-CRITICAL", "CRITICAL-OK", "OK-WARNING"]
+    assert _take(ledger, (5.6, 2), (4.0, 0))[3:] == ["WARNING-CRITICAL"]
+
+
 def test_results_of_the_same_time_count_as_they_arrive(ledger: Ledger) -> None:
     assert _take(ledger, (5, 2), (5, 0)) == ["-CRITICAL", "CRITICAL-OK"]
 
