@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from hipchat_room import HipChatServer
 
 WORKERS = 3
-_MOST = 5  # times as many kills as wanted, until each phase was hit
+_MOST = 15  # times as many kills as wanted, until each phase was hit
 PHASES = (
     "before the commit",
     "between commit and courier",
@@ -99,9 +99,20 @@ class Attack:
         dice = random.Random(seed)
         check = f"check-{seed % WORKERS}-{seed % 7}"
         fronts = [self._kill_front, self._kill_front_that_has_recorded]
-        others = [self._kill_courier, self._kill_courier, self._kill_agent]
+        others = [
+            *(self._kill_courier, self._kill_courier),
+            *(self._kill_courier_that_cannot_commit, self._kill_agent),
+        ]
         dice.choice([*fronts, *others])(check, dice)
         self.kills += 1
+
+    @property
+    def _ledger(self) -> str:
+        return f"{self._site.state}/ledger"
+
+    def _new(self, check: str) -> str:
+        """Return a check that was never seen, so that most of its results are told."""
+        return f"{check}-{next(self._numbers)}"
 
     def _output(self) -> str:
         return f"n{next(self._numbers)}"
@@ -146,7 +157,7 @@ class Attack:
             pass
         # A look for couriers takes longer than from an answer to its commit.
         known = self._site.couriers()
-        process, _ = self._front(check, dice)
+        process, _ = self._front(self._new(check), dice)
         until = time.monotonic() + 0.5
         while not moment.acquire(timeout=0.005) and time.monotonic() < until:
             known = self._site.couriers() or known
@@ -159,6 +170,24 @@ class Attack:
             self._count_sending()
         process.wait(30)
 
+    def _kill_courier_that_cannot_commit(self, check: str, dice: random.Random) -> None:
+        """Kill a courier that has its answer, and waits for a reader to write it down."""
+        for moment in (self._room.arrived, self._room.answered):
+            while moment.acquire(blocking=False):
+                pass
+        process, _ = self._front(self._new(check), dice)
+        if self._room.arrived.acquire(timeout=0.5):
+            with self._lock, contextlib.suppress(sqlite3.OperationalError):
+                with contextlib.closing(sqlite3.connect(self._ledger, timeout=1)) as reader:
+                    reader.execute("BEGIN")
+                    reader.execute("SELECT count(*) FROM setting").fetchone()
+                    self._room.answered.acquire(timeout=0.5)
+                    for pid in self._site.couriers():
+                        with contextlib.suppress(ProcessLookupError):
+                            os.kill(pid, signal.SIGKILL)
+                self._count_sending()
+        process.wait(30)
+
     def _count_sending(self) -> None:
         is_open = self._room.open > 0
         if self._sending():
@@ -168,9 +197,8 @@ class Attack:
         """Return whether the courier died with a message on its way."""
         if self._site.couriers():
             return False
-        path = self._site.state / "ledger"
         query = "SELECT count(*) FROM deliveries WHERE state = 'sending'"
-        with contextlib.closing(sqlite3.connect(path, timeout=5)) as ledger:
+        with contextlib.closing(sqlite3.connect(self._ledger, timeout=5)) as ledger:
             try:
                 return bool(ledger.execute(query).fetchone()[0])
             except sqlite3.OperationalError:  # killed before it was made
