@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import posix
+import pwd
+import shutil
 import stat
 from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import as_nobody
-from flipbell import child, places, state
+from conftest import NOBODY, as_nobody
+from flipbell import child, identity, places, state
 from flipbell.state import StateError
 
 if TYPE_CHECKING:
@@ -217,3 +219,29 @@ def test_a_relative_place_where_the_working_directory_is_gone(
 
     assert places.find_state("state", {}) == "state"
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_root_acts_as_a_user_and_is_root_again(tmp_path: Path) -> None:
+    before = (os.geteuid(), os.getegid(), os.getgroups())
+
+    with identity.ActingAs(NOBODY):
+        assert (os.geteuid(), os.getegid()) == (NOBODY, pwd.getpwuid(NOBODY).pw_gid)
+        assert 0 not in os.getgroups()
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+    with pytest.raises(PermissionError), identity.ActingAs(987_654):
+        (tmp_path / "private").mkdir()
+    assert (os.geteuid(), os.getegid(), os.getgroups()) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a choice")
+def test_root_refuses_its_own_state_in_another_users_place(tmp_path: Path) -> None:
+    (tmp_path / "theirs" / "state").mkdir(parents=True)
+    shutil.chown(tmp_path / "theirs", NOBODY)
+
+    with pytest.raises(StateError, match=f"belongs to root, but user {NOBODY} owns something"):
+        identity.become_owner(f"{tmp_path}/theirs/state")
+
+    assert identity.become_owner(f"{tmp_path}/mine") is False
+    assert os.geteuid() == 0

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import FLIPBELL, Process, until
-from flipbell import quiet
+from flipbell import quiet, report
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -381,3 +381,51 @@ def test_names_that_are_no_utf_8_are_one_check_as_in_the_ledger(
 
     assert hipchat_room.statuses == ["CRITICAL", "OK", "CRITICAL"]
     assert _spooled(site) == 3
+
+
+def _settle(state: Path, *, idle: bool) -> quiet.Check:
+    """Return a check whose stamp says CRITICAL, in a state that is made by hand."""
+    home = Path(quiet.home(str(state)))
+    home.mkdir(parents=True)
+    os.symlink("2", quiet.stamp(str(home), "web-01", "disk"))
+    if idle:
+        (home / quiet.IDLE).touch()
+    return quiet.Check({"host": "web-01", "check": "disk", "state": str(state)}, {})
+
+
+def test_a_stamp_hides_its_own_status_only(tmp_path: Path) -> None:
+    check = _settle(tmp_path / "state", idle=True)
+
+    assert [status for status in range(4) if check.has(status)] == [2]
+
+
+def test_a_stamp_hides_nothing_while_something_waits_for_no_courier(tmp_path: Path) -> None:
+    check = _settle(tmp_path / "state", idle=False)
+
+    assert not any(check.has(status) for status in range(4))
+
+
+def test_the_short_cut_of_report_leaves_a_change_to_the_command_line(tmp_path: Path) -> None:
+    _settle(tmp_path / "state", idle=True)
+    place = ["--state", str(tmp_path / "state"), "--host", "web-01"]
+
+    # It would end this process if it took a result for a known one.
+    report.main([*place, "--check", "disk", "--status", "WARNING"])
+    report.main([*place, "--check", "new", "--status", "CRITICAL"])
+    report.main([*place, "--check", "x" * 100_000, "--status", "CRITICAL"])
+    report.main([*place, "--check", "disk", "--status", "nonsense"])
+    report.main([*place, "--check", "disk", "--status", "CRITICAL", "--echo"])
+    report.main([*place, "--check", "disk", "--status", "CRITICAL", "--time", "soon"])
+    report.main([*place, "--check", "disk", "--from", "nothing"])
+
+
+def test_a_link_in_the_place_of_the_stamps_is_removed_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / quiet.IDLE).touch()
+    home = Path(quiet.home(str(tmp_path)))
+    home.symlink_to("elsewhere")
+
+    quiet.disturb(str(tmp_path), [("h", "c")])
+
+    assert not home.is_symlink()
+    assert (tmp_path / "elsewhere" / quiet.IDLE).exists()
