@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import FLIPBELL, until
+from conftest import FLIPBELL, unmeasured, until
 from flipbell import detach, log, state
 from flipbell.channels.hipchat import HipChatSender, HipChatSettings
 from flipbell.channels.token import Token
@@ -44,9 +44,10 @@ def _weakly(site: Site, limits: str, tool: Callable[[str], str], check: str = "l
     words = [FLIPBELL, "run", "--host", "h", "--check", check, "--", "sh", "-c", "exit 2"]
     if os.geteuid() == 0:
         words = [tool("setpriv"), "--bounding-set=-sys_resource,-sys_nice", *words]
+    # Coverage's own file would be cut short by a limit of files, and break the sum of all.
     done = subprocess.run(
         ["sh", "-c", f'{limits}; exec "$@"', "sh", *words],
-        env=site.environ,
+        env=unmeasured(site.environ) if limits == LIMITS[0] else site.environ,
         check=False,
         capture_output=True,
     )

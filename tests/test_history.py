@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import unicodedata
 from typing import TYPE_CHECKING
@@ -79,6 +80,8 @@ def test_history_follows_what_happens_next(site: Site) -> None:
         site.run("next", 2)
         site.deliver()
         assert json.loads(process.stdout.readline())["check"] == "next"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(9) == 130  # as a shell says it of a Ctrl-C
 
 
 def test_history_follows_a_ledger_that_was_reset(site: Site) -> None:
@@ -94,6 +97,8 @@ def test_history_follows_a_ledger_that_was_reset(site: Site) -> None:
         site.run("after", 2)
         site.deliver()
         assert json.loads(process.stdout.readline())["check"] == "after"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(9) == 130  # as a shell says it of a Ctrl-C
 
 
 def test_a_change_that_waits_for_a_channel_is_not_called_untold(

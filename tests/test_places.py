@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conftest import NOBODY, as_nobody
-from flipbell import child, identity, places, state
+from flipbell import binding, child, identity, places, state
 from flipbell.state import StateError
 
 if TYPE_CHECKING:
@@ -245,3 +245,55 @@ def test_root_refuses_its_own_state_in_another_users_place(tmp_path: Path) -> No
 
     assert identity.become_owner(f"{tmp_path}/mine") is False
     assert os.geteuid() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has a choice")
+def test_root_makes_no_state_in_another_users_place(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    shutil.chown(tmp_path / "theirs", NOBODY)
+
+    with pytest.raises(StateError, match=r"above it belongs to user .*; run flipbell as"):
+        state.prepare(f"{tmp_path}/theirs/state")
+
+    assert os.listdir(tmp_path / "theirs") == []
+
+
+def test_a_state_below_a_file_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(
+        StateError, match="file/state: a part of this path is not a directory; name another"
+    ):
+        state.prepare(f"{tmp_path}/file/state")
+
+
+def test_a_fifo_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "append.lock")
+
+    with pytest.raises(StateError, match=r"append\.lock: not a file; remove it"):
+        state.open_private(str(tmp_path), "append.lock", os.O_RDWR)
+
+
+def test_a_lock_is_for_one_at_a_time_and_its_file_for_its_owner(tmp_path: Path) -> None:
+    held = state.lock(str(tmp_path), "some.lock")
+
+    assert state.try_lock(str(tmp_path), "some.lock") is None
+    state.unlock(held)
+    again = state.try_lock(str(tmp_path), "some.lock")
+    assert again is not None
+    state.unlock(again)
+    assert stat.S_IMODE((tmp_path / "some.lock").stat().st_mode) == 0o600
+
+
+def test_the_reason_for_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLIPBELL_CONFIG", raising=False)
+    usual = places.find_config(None, os.environ)
+
+    assert binding.reason_for("/c", "/c") == "named by --config"
+    assert binding.reason_for("/c", None) == "the one that this state belongs to"
+    assert binding.reason_for(usual, None) in (
+        "the system's",
+        "this user's own, which comes before the system's",
+    )
+    monkeypatch.setenv("FLIPBELL_CONFIG", "/c")
+    assert binding.reason_for("/c", None) == "named by FLIPBELL_CONFIG"

@@ -407,7 +407,7 @@ def test_a_stamp_hides_nothing_while_something_waits_for_no_courier(tmp_path: Pa
 
 def test_the_short_cut_of_report_leaves_a_change_to_the_command_line(tmp_path: Path) -> None:
     _settle(tmp_path / "state", idle=True)
-    place = ["--state", str(tmp_path / "state"), "--host", "web-01"]
+    place = ["--state", str(tmp_path / "state"), "--host", "web-01", "--output=text"]
 
     # It would end this process if it took a result for a known one.
     report.main([*place, "--check", "disk", "--status", "WARNING"])
