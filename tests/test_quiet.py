@@ -405,18 +405,27 @@ def test_a_stamp_hides_nothing_while_something_waits_for_no_courier(tmp_path: Pa
     assert not any(check.has(status) for status in range(4))
 
 
-def test_the_short_cut_of_report_leaves_a_change_to_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("call", "is_unchanged"),
+    [
+        (["--check", "disk", "--status", "CRITICAL"], True),
+        (["--check", "disk", "--status", "WARNING"], False),
+        (["--check", "new", "--status", "CRITICAL"], False),
+        (["--check", "x" * 100_000, "--status", "CRITICAL"], False),
+        (["--check", "disk", "--status", "nonsense"], False),
+        (["--check", "disk", "--status", "CRITICAL", "--echo"], False),
+        (["--check", "disk", "--status", "CRITICAL", "--time", "5"], True),
+        (["--check", "disk", "--status", "CRITICAL", "--time", "soon"], False),
+        (["--check", "disk", "--from", "nothing"], False),
+    ],
+)
+def test_the_short_cut_of_report_leaves_a_change_to_the_command_line(
+    tmp_path: Path, call: list[str], *, is_unchanged: bool
+) -> None:
     _settle(tmp_path / "state", idle=True)
     place = ["--state", str(tmp_path / "state"), "--host", "web-01", "--output=text"]
 
-    # It would end this process if it took a result for a known one.
-    report.main([*place, "--check", "disk", "--status", "WARNING"])
-    report.main([*place, "--check", "new", "--status", "CRITICAL"])
-    report.main([*place, "--check", "x" * 100_000, "--status", "CRITICAL"])
-    report.main([*place, "--check", "disk", "--status", "nonsense"])
-    report.main([*place, "--check", "disk", "--status", "CRITICAL", "--echo"])
-    report.main([*place, "--check", "disk", "--status", "CRITICAL", "--time", "soon"])
-    report.main([*place, "--check", "disk", "--from", "nothing"])
+    assert report.is_unchanged([*place, *call]) == is_unchanged
 
 
 def test_a_link_in_the_place_of_the_stamps_is_removed_and_not_followed(tmp_path: Path) -> None:

@@ -21,10 +21,15 @@ _OPTIONS = frozenset(
 
 def main(arguments: list[str]) -> None:
     """Exit if a call is about a result that changes nothing; return if more has to be done."""
+    if is_unchanged(arguments):
+        posix._exit(0)
+
+
+def is_unchanged(arguments: list[str]) -> bool:
+    """Return whether a call is plainly about a result that changes nothing."""
     options = parse(arguments)
     # In another encoding the names would not be those that the ledger has.
-    if options is not None and sys.getfilesystemencoding() == "utf-8" and _is_known(options):
-        posix._exit(0)
+    return options is not None and sys.getfilesystemencoding() == "utf-8" and _is_known(options)
 
 
 def parse(arguments: list[str]) -> "dict[str, str] | None":
