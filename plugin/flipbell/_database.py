@@ -179,7 +179,7 @@ class Database:
 
     @classmethod
     def view(cls, directory: str) -> Self | None:
-        """Open for reading; None where nothing was recorded yet. Raises StateError."""
+        """Open for reading; None if nothing was recorded yet. Raises StateError."""
         state.check(directory)
         path = f"{directory}/{state.LEDGER}"
         try:
@@ -252,7 +252,7 @@ class Database:
         return self._db.execute(statement, tuple(values)).fetchone()
 
     def setting(self, name: str) -> Any:  # noqa: ANN401  text or number, as it was put
-        """Return a setting, None where it was never made."""
+        """Return a setting, None if it was never made."""
         row = self._one("SELECT value FROM setting WHERE name = ?", [name])
         return row[0] if row else None
 

@@ -91,7 +91,7 @@ def _without_tokens(key: str) -> str:
 
 
 def compose(content: bytes, problems: Problems) -> yaml.MappingNode | None:
-    """Return the mapping that a file holds; None where it is empty or was found to be broken."""
+    """Return the mapping that a file holds; None if it is empty or was found to be broken."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -341,7 +341,7 @@ class Section:
         return None
 
     def refuse_unknown(self) -> None:
-        """Add a problem for each key that nobody asked for."""
+        """Add a problem for each key that was not asked for."""
         for name, (name_node, _) in self._entries.items():
             if name not in self._known:
                 hint = suggestion(name, self._known) or f", expected {listed(sorted(self._known))}"

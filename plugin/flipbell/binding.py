@@ -55,7 +55,7 @@ def config_for(directory: str, said: str | None) -> str:
     if places.said_config(said, os.environ) is None:
         try:
             ledger = Ledger.view(directory)
-        except (sqlite3.Error, OSError):  # whoever goes on to use it says what is wrong
+        except (sqlite3.Error, OSError):  # the next to use it says what is wrong
             ledger = None
         if ledger is not None:
             try:

@@ -13,7 +13,7 @@ def wake(directory: str, message: bytes = b"\n") -> bool:
     flags = posix.O_WRONLY | posix.O_NONBLOCK | posix.O_CLOEXEC | posix.O_NOFOLLOW
     try:
         opened = posix.open(f"{directory}/{NAME}", flags)
-    except OSError:  # nobody reads it: whoever starts next looks at the spool first
+    except OSError:  # no reader: the next courier looks at the spool first
         return False
     try:
         if not _is_fifo(opened):  # as a restored backup may have it

@@ -119,7 +119,7 @@ class Ledger(Pages, Roster, Rates):
         self.set("replay_to", end[1])
 
     def prune(self, now: float, names: Iterable[str]) -> int:
-        """Drop old history that nobody waits for; return how many transitions went.
+        """Drop old history that no channel waits for; return how many transitions went.
 
         *names* are the channels that count. What was not delivered stays, and so does what says
         since when a check is not OK.
@@ -163,7 +163,7 @@ class Ledger(Pages, Roster, Rates):
     # For people
 
     def check(self, host: str, name: str) -> tuple[Status, float] | None:
-        """Return a check's status and since when it has it; None where it was never seen."""
+        """Return a check's status and since when it has it; None if it was never seen."""
         row = self._one(
             "SELECT status, since FROM checks WHERE host = ? AND name = ?", (host, name)
         )

@@ -26,7 +26,7 @@ def error(message: str) -> None:
 
 
 def warning(message: str) -> None:
-    """Log what flipbell copes with, but somebody may want to know."""
+    """Log what flipbell copes with, but the operator may want to know."""
     _logger().warning("%s", escaped(message))
 
 

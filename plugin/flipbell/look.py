@@ -241,7 +241,7 @@ def _views(
     views = []
     for channel in channels:
         is_configured = rooms.concerns(channel.name)
-        # What a removed channel has missed waits for nobody. Nothing else is pruned before it is
+        # What a removed channel has missed is not waiting. Nothing else is pruned before it is
         # delivered and no number is left out, so there is no need to count rows.
         waiting = max(0, last - channel.cursor) if is_configured else 0
         dead, perhaps = (given_up[stage].get(channel.name, 0) for stage in given_up)
@@ -306,7 +306,7 @@ class Lookout:
         self._rooms = Rooms(config, extensions.channel_types())
 
     def is_all_delivered(self) -> bool:
-        """Return whether nothing is left; also where there is no directory to look into."""
+        """Return whether nothing is left; also if there is no directory to look into."""
         try:
             ledger = Ledger.view(self._directory)
             if ledger is None:

@@ -102,7 +102,7 @@ class Memory:
 
 
 def _identity(directory: str) -> tuple[int, int] | None:
-    """Return what tells a ledger from one that replaces it; None where there is none yet."""
+    """Return what tells a ledger from one that replaces it; None if there is none yet."""
     try:
         found = os.stat(f"{directory}/{state.LEDGER}")
     except OSError:

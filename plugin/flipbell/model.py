@@ -107,7 +107,7 @@ class Kind(enum.IntEnum):
 class Transition:
     """A check's status changed: what rooms are told of, and what the history keeps.
 
-    *previous* is None where the check was seen for the first time, *previous_since* the time at
+    *previous* is None if the check was seen for the first time, *previous_since* the time at
     which it had taken its previous status. Times are seconds since the epoch; *id* orders
     transitions as they were recorded.
     """

@@ -95,7 +95,7 @@ class Outbox(Database):
     """What the channels have to say and have said."""
 
     def last_transition(self) -> int:
-        """Return the newest transition's number, 0 where there is none."""
+        """Return the newest transition's number, 0 if there is none."""
         return int(self._one("SELECT coalesce(max(id), 0) FROM transitions")[0])
 
     # Channels

@@ -14,14 +14,14 @@ NAME_LIMIT = 1024  # bytes that the name of a host or a check may have
 SYSTEM_CONFIG = "/etc/flipbell/conf.d"
 SYSTEM_STATE = "/var/lib/flipbell"
 _KIND, _LINK = 0o170000, 0o120000  # as `stat` has them, which fronts do not load
-_OVERFLOW = 65534  # also nobody's own number
+_OVERFLOW = 65534  # also the number of the user `nobody`
 _LONGEST_WALK = 4096  # names, for links may lead in a circle
 
 
 def find_state(option: str | None, environ: "Mapping[str, str]") -> str:
     """Return the state directory: as said, else the system's where it is ours, else the user's.
 
-    Root looks after the system's directory whoever owns it, and makes it where it is missing.
+    Root looks after the system's directory, no matter who owns it, and makes it if it is missing.
     """
     said = option or environ.get("FLIPBELL_STATE")
     if said:
@@ -57,7 +57,7 @@ def own_config(environ: "Mapping[str, str]") -> str:
 
 
 def said_config(option: str | None, environ: "Mapping[str, str]") -> str | None:
-    """Return the configuration directory that somebody named, whole: a courier works elsewhere."""
+    """Return the configuration directory that was named, whole: a courier works elsewhere."""
     said = option or environ.get("FLIPBELL_CONFIG")
     return _absolute(said) if said else None
 

@@ -6,7 +6,7 @@ outstanding.
 
 Stamps are a cache of the ledger, and err in one direction: one that is missing only costs time.
 So, under the lock of the spool, a recorder removes a check's stamp before it appends, and the
-courier makes one only where it has taken the spool to its end. Removals are not made durable; the
+courier makes one only when it has taken the spool to its end. Removals are not made durable; the
 boot id in the directory's name keeps a power cut from bringing a removed stamp back. Systems that
 tell no boot id have no stamps.
 """
@@ -61,7 +61,7 @@ def _escaped(name: str) -> str:
 
 
 def look(stamp: str, status: int) -> int:
-    """Return CHANGED where a result has to be recorded; else whether something else is WAITING.
+    """Return CHANGED if a result has to be recorded; else whether something else is WAITING.
 
     Reads nothing but the names of files; what cannot be looked at counts as changed.
     """
@@ -113,7 +113,7 @@ def _known_as(name: bytes) -> str:
 def disturb(directory: str, checks: "Iterable[tuple[str, str]]") -> None:
     """Remove the stamps of checks (host, name), and the sign of idleness.
 
-    For whoever is about to record, and holds the spool's lock. Raises OSError: what is recorded
+    For a recorder that holds the spool's lock. Raises OSError: what is recorded
     while its stamp stays could be hidden.
     """
     stamps = home(directory)

@@ -19,7 +19,7 @@ class Rates(Database):
         self._db.execute("INSERT OR REPLACE INTO rooms VALUES (?, ?)", (room, until))
 
     def room_closed_until(self, room: str) -> float:
-        """Return until when a room's server asked to be left alone; 0 where it did not."""
+        """Return until when a room's server asked to be left alone; 0 if it did not."""
         row = self._one("SELECT closed_until FROM rooms WHERE name = ?", [room])
         return 0.0 if row is None else stored.number(row[0])
 

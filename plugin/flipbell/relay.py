@@ -1,4 +1,4 @@
-"""Stand between a command and the agent as if nobody did, and keep the start of its output.
+"""Stand between a command and the agent as if nothing did, and keep the start of its output.
 
 Its stdout goes on byte for byte as it comes. Where the agent gives one file for stdout and
 stderr, both go through one pipe, so that their order stays. Signals that ask to end are passed
@@ -47,7 +47,7 @@ class Relay:
         self._agent = select.poll()
         self._agent.register(1, select.POLLOUT)
         self._agent.register(self._woken, select.POLLIN)
-        # Blocked by the agent, the command's death would wake nobody.
+        # Blocked by the agent, the command's death would wake no process.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, {*child.mask} - {_signal.SIGCHLD})
 
     def _take_signals(self) -> int:
@@ -205,7 +205,7 @@ def _tie(leash: int, pid: int) -> None:
 
 
 def write(file: int, content: bytes) -> bool:
-    """Write all of it, also to a file that does not block; return False where nobody reads it."""
+    """Write all of it, also to a file that does not block; return False if no process reads it."""
     while content:
         try:
             content = content[posix.write(file, content) :]

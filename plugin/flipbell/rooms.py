@@ -79,7 +79,7 @@ class Rooms:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nobody seems to be writing to the configuration just now."""
+        """Whether the configuration seems to be at rest, with no writer at work."""
         return not 0 <= config.age(self._signature or ()) < _EDIT
 
     @property

@@ -44,7 +44,7 @@ class Decision:
 def decide(transition: Transition, channel: Channel, told: Status | None) -> Decision:
     """Decide whether a room hears of a transition.
 
-    *told* is the status that the room was last told of in this incident; None where it was told
+    *told* is the status that the room was last told of in this incident; None if it was told
     of nothing since all was well.
     """
     if transition.is_notice:

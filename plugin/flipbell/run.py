@@ -42,7 +42,7 @@ class UsageError(Exception):
 
 
 class HelpAsked(Exception):  # noqa: N818  no error
-    """Somebody wants to know how to call it."""
+    """The operator wants to know how to call it."""
 
 
 class Call:

@@ -46,9 +46,9 @@ class Stamps:
         self._statuses.clear()
 
     def make(self, reader: Reader, *, is_idle: bool) -> bool:
-        """Make the stamps that are due; return False where it has to be tried again soon.
+        """Make the stamps that are due; return False if it has to be tried again soon.
 
-        Whoever holds the spool's lock now is not waited for, as it may be stopped.
+        A process that holds the spool's lock is not waited for, as it may be stopped.
         """
         if not self._statuses and (not is_idle or _is_idle(self._directory)):
             return True

@@ -102,7 +102,7 @@ def _make(directory: str) -> None:
 
 
 def _refuse_anothers_place(directory: str) -> None:
-    """Make nothing with root's rights where another user decides what the path leads to."""
+    """Make nothing with root's rights if another user decides what the path leads to."""
     owner = places.keeper(directory) if posix.geteuid() == 0 else 0
     if owner != 0:
         from flipbell.wording import user_name
@@ -152,7 +152,7 @@ def lock(directory: str, name: str) -> int:
 
 
 def try_lock(directory: str, name: str) -> int | None:
-    """Take a lock, or return None where somebody holds it."""
+    """Take a lock, or return None if another process holds it."""
     held = open_private(directory, name, posix.O_RDWR)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,7 +163,7 @@ def try_lock(directory: str, name: str) -> int | None:
 
 
 def unlock(held: int) -> None:
-    """Free a lock, also where a child that was forked meanwhile has a copy of the descriptor."""
+    """Free a lock, even if a child that was forked meanwhile has a copy of the descriptor."""
     fcntl.flock(held, fcntl.LOCK_UN)
     posix.close(held)
 

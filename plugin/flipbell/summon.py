@@ -1,6 +1,6 @@
 """Start a courier where none lives.
 
-Whoever starts a courier takes the courier's lock first and hands it over, so that two hundred
+A front that starts a courier takes the courier's lock first and hands it over, so that two hundred
 changes at once start one.
 """
 

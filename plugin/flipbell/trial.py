@@ -19,7 +19,7 @@ from flipbell.ledger import Ledger, LedgerError
 _PREFIX = "trial-"
 _SUFFIXES = ("", "-journal", "-wal")
 _ROOM = 1 << 20  # bytes that a new ledger has to take
-# The bytes that SQLite locks; whoever reads or writes has some of them.
+# The bytes that SQLite locks; a process that reads or writes has some of them.
 _LOCKED_FROM = 0x40000000
 _LOCKED_BYTES = 512
 

@@ -22,7 +22,7 @@ class Given:
     status: str | None = None
     output: str | None = None
     event: str | None = None  # what the agent calls the occasion, as Nagios' NOTIFICATIONTYPE
-    state_type: str | None = None  # SOFT where the agent is about to check again
+    state_type: str | None = None  # SOFT if the agent is about to check again
     occurred_at: float | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     read_stdin: Callable[[], bytes] = bytes
@@ -45,5 +45,5 @@ class AgentFormat(Protocol):
     """Turns what an agent gives into check results."""
 
     def __call__(self, given: Given) -> list[CheckResult]:
-        """Return the results; none where the call tells of no result. Raises FormatError."""
+        """Return the results; none if the call tells of no result. Raises FormatError."""
         ...

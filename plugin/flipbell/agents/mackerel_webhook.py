@@ -1,7 +1,7 @@
 """Mackerel's webhook: the body that its servers send, on stdin.
 
 Only an `alert` is a result; a sample, or a host that is registered or retires, is none. An alert
-that somebody closed by hand is one: Mackerel says no more of it, and the next one is a new one.
+that a person closed by hand is one: Mackerel says no more of it, and the next one is a new one.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def read(given: Given) -> list[CheckResult]:
 
 
 def _of_event(event: str) -> tuple[str, Status | None]:
-    """Return an event's kind and status; None where it tells no status."""
+    """Return an event's kind and status; None if it tells no status."""
     if event in _WHOLE:
         return _WHOLE[event]
     kind, _, ending = event.rpartition(" ")

@@ -256,7 +256,7 @@ class HipChatSender:
             self._close()
         if self._session is None:
             self._session = requests.Session()
-            self._session.trust_env = False  # neither netrc nor proxies that nobody wrote down
+            self._session.trust_env = False  # neither netrc nor proxies from elsewhere
             self._session.verify = self._settings.verify
             if self._settings.proxy is not None:
                 proxy = self._settings.proxy

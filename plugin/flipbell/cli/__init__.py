@@ -129,7 +129,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _fail(said: str) -> int:
-    """Say what is wrong; that nobody reads it does not change the exit status, which it returns."""
+    """Say what is wrong; a closed pipe does not change the exit status, which it returns."""
     with contextlib.suppress(BrokenPipeError):
         print(f"flipbell: {said}", file=sys.stderr)
     _flush()
@@ -234,7 +234,7 @@ def known_state(option: str | None) -> str:
 
 
 def _flush() -> None:
-    """Write what is left to say; that nobody reads it does not change how the command ended."""
+    """Write what is left to say; a closed pipe does not change how the command ended."""
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
         try:
             stream.flush()

@@ -104,7 +104,7 @@ def _tokens_of_environment(read: config.Config) -> Iterator[tuple[str, bool]]:
 
 
 def check_config(options: argparse.Namespace) -> int:
-    """Show problems and channels; return 0 only where every channel works."""
+    """Show problems and channels; return 0 only if every channel works."""
     read, types = _read(options)
     notes = _notes(find_state(options.state, os.environ), read.directory, types)
     faults = [*_tokens_of_environment(read)]
@@ -186,7 +186,7 @@ def _named(channel: str) -> str:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Send a test; return 0 where the room has it."""
+    """Send a test; return 0 if the room has it."""
     try:
         status = Status.parse(options.status)
     except ValueError:

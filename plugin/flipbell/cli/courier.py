@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run_handed_over(directory: str, options: argparse.Namespace) -> int:
-    """Be the courier that a front has started: nobody sees stderr, so errors go to the log."""
+    """Be the courier that a front has started: stderr is not shown, so errors go to the log."""
     try:
         if not options.in_scope and unit.leave(summon.HANDED_OVER):
             return 0

@@ -84,7 +84,7 @@ class _Site:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Run checks that flip; return 0 where the room heard of each change once."""
+    """Run checks that flip; return 0 if the room heard of each change once."""
     require_extra()
     is_watched = sys.stdout.isatty() and not options.headless
     over = threading.Event()

@@ -162,7 +162,7 @@ def _asked() -> str:
 
 
 def _rights_for(path: str, owner: pwd.struct_passwd) -> AbstractContextManager[None]:
-    """Let root make nothing with root's rights where another user decides what a path leads to.
+    """Let root make nothing with root's rights if another user decides what a path leads to.
 
     Raises CommandError if that is neither root nor the agent's user.
     """

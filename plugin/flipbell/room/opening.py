@@ -92,6 +92,6 @@ def _own_token(directory: str, room: RoomRecord) -> str:
 
 
 def new_token() -> str:
-    """Return a token that nobody can guess."""
+    """Return a token that cannot be guessed."""
     letters = string.ascii_letters + string.digits
     return "".join(secrets.choice(letters) for _ in range(_TOKEN_LENGTH))

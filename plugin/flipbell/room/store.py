@@ -113,7 +113,7 @@ class Store:
         self._db.execute(f"PRAGMA application_id={_APPLICATION}")
 
     def close(self) -> None:
-        """Close the file; whoever waits for messages gets none."""
+        """Close the file; a request that waits for messages gets none."""
         self.stop_waiting()
         with self._lock:
             self._db.close()

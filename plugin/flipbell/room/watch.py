@@ -86,7 +86,7 @@ class Watch:
         raise NotFound
 
     def _events(self, request: Request) -> Response:
-        if request.method != "GET":  # or a place would be taken for what nobody reads
+        if request.method != "GET":  # or a place would be taken for what is never read
             raise MethodNotAllowed(["GET"])
         if not self._places.acquire(blocking=False):
             raise ServiceUnavailable(f"{STREAMS} pages watch already", retry_after=10)
