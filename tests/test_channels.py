@@ -300,7 +300,7 @@ def test_a_channel_is_renamed_while_a_request_is_under_way(
 def test_a_courier_that_is_killed_in_the_middle_loses_no_recovery(
     quiet: Site, hipchat_room: HipChatRoom, *, is_long: bool
 ) -> None:
-    quiet.channel(hipchat_room.url)
+    quiet.channel(hipchat_room.url, per_minute=0)  # each change by itself, no digest
     quiet.run("disk", 2)
     quiet.deliver()
     names = ["ops", "oncall"] * (40 if is_long else 3)
